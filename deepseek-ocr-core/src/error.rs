@@ -1,0 +1,221 @@
+//! The one error type of the workspace, grouped by who can mend it.
+//!
+//! Messages are lowercase, without a full stop, and never repeat what [`source`](std::error::Error::source) says.
+
+use std::path::PathBuf;
+
+/// A boxed foreign error, kept as the `source` of ours.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, grouped by who can mend it.
+///
+/// ```
+/// use deepseek_ocr_core::Error;
+///
+/// let error = Error::ImageEmpty { width: 0, height: 7 };
+/// assert_eq!(error.to_string(), "the image has no pixels (0 x 7)");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // -- Who sends the page or the request --
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes are in no image format that is read here.
+    #[error("not an image: the data is in no known format (PNG, JPEG, WebP, TIFF, BMP, GIF, PNM)")]
+    NotAnImage,
+    /// The bytes claim an image format and break its rules.
+    #[error("the {format} image is damaged or uses a feature that is not read")]
+    ImageDecode {
+        /// The format that the data claims.
+        format: &'static str,
+        /// What the decoder said.
+        source: BoxError,
+    },
+    /// The image ends before its last row.
+    #[error("the {format} image is cut off: {reason}")]
+    ImageTruncated {
+        /// The format that the data claims.
+        format: &'static str,
+        /// How it was noticed.
+        reason: String,
+    },
+    /// The image has a side of zero.
+    #[error("the image has no pixels ({width} x {height})")]
+    ImageEmpty {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The image is larger than the limits allow; nothing was decoded.
+    #[error("the image is too large: {found} is over the limit of {limit}")]
+    ImageTooLarge {
+        /// What the header claims, with its unit.
+        found: String,
+        /// The limit that it breaks, with its unit.
+        limit: String,
+    },
+    /// A request asks for something that cannot be.
+    #[error("invalid request: {field} is {found}, expected {expected}")]
+    InvalidRequest {
+        /// The setting's name.
+        field: &'static str,
+        /// What it was.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt of {tokens} tokens does not fit the context of {context} tokens with room for an answer")]
+    PromptTooLong {
+        /// Tokens of the prompt, vision tokens included.
+        tokens: usize,
+        /// The model's context in tokens.
+        context: usize,
+    },
+    /// Vision tokens of one model were given to another.
+    #[error("vision tokens have width {found}, this model expects {expected}")]
+    VisionTokensWidth {
+        /// Width of the tokens.
+        found: usize,
+        /// Hidden size of the model.
+        expected: usize,
+    },
+
+    // -- Who made the model folder --
+    /// A field of a configuration file describes a model that is not supported.
+    #[error("{file}: {field} is {found}, expected {expected}")]
+    Config {
+        /// The file's name.
+        file: &'static str,
+        /// Path of the field, dotted.
+        field: String,
+        /// What the file says.
+        found: String,
+        /// What is supported.
+        expected: String,
+    },
+    /// A JSON file cannot be parsed.
+    #[error("{} is not valid JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: BoxError,
+    },
+    /// A safetensors file breaks the format.
+    #[error("{} is not a valid safetensors file: {reason}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor that the model needs is not in the checkpoint.
+    #[error("the checkpoint lacks tensor {name} (expected shape {expected:?})")]
+    TensorMissing {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// The shape that the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// The checkpoint holds tensors that no part of the model takes.
+    #[error("the checkpoint holds {count} unexpected tensors, the first is {first}")]
+    TensorUnexpected {
+        /// The first one by name.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// A tensor has another shape than the configuration implies.
+    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
+    TensorShape {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor has a data type that is not read.
+    #[error("tensor {name} has data type {found}, expected {expected}")]
+    TensorDtype {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// The type in the file.
+        found: String,
+        /// The types that are read.
+        expected: &'static str,
+    },
+    /// A tensor that steers control flow holds NaN or infinity.
+    #[error("tensor {name} holds a value that is not finite at index {index}")]
+    TensorNotFinite {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// Flat index of the first such value.
+        index: usize,
+    },
+    /// The tokenizer file cannot be used.
+    #[error("the tokenizer cannot be used: {reason}")]
+    Tokenizer {
+        /// What is wrong.
+        reason: String,
+        /// What the tokenizer library said, if it was asked.
+        source: Option<BoxError>,
+    },
+
+    // -- Who runs the program --
+    /// A backend is not compiled in, or its device is not there.
+    #[error("device {device} is not available: {remedy}")]
+    DeviceUnavailable {
+        /// The device asked for.
+        device: String,
+        /// Which feature or driver to add.
+        remedy: String,
+    },
+    /// The model could not be downloaded or found in the cache.
+    #[error("cannot get {file} of {repo} from the Hugging Face hub")]
+    Hub {
+        /// The repository.
+        repo: String,
+        /// The file within it.
+        file: String,
+        /// What the client said.
+        source: BoxError,
+    },
+    /// The device failed while computing.
+    #[error("the device failed while computing")]
+    Execution {
+        /// What the backend said.
+        source: BoxError,
+    },
+    /// The model computed NaN or infinity where a choice depends on it.
+    #[error("the model computed a value that is not finite in {place}")]
+    NotFinite {
+        /// Which stage.
+        place: &'static str,
+    },
+}
+
+impl Error {
+    /// An [`Error::Read`] for this path; for `map_err`.
+    pub fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Read { path, source }
+    }
+
+    /// An [`Error::InvalidRequest`].
+    pub fn invalid_request(field: &'static str, found: impl ToString, expected: impl ToString) -> Self {
+        Self::InvalidRequest { field, found: found.to_string(), expected: expected.to_string() }
+    }
+}

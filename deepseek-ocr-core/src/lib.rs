@@ -1,0 +1,19 @@
+//! What crosses a stage boundary in [`deepseek-ocr`](https://docs.rs/deepseek-ocr): modes and their geometry, views, vision
+//! tokens, checkpoints, the error type, and the operations that two stages share.
+//!
+//! Most programs want the facade crate `deepseek-ocr`, which re-exports what they need from here.
+
+mod checkpoint;
+mod error;
+mod linear;
+mod mode;
+pub mod ops;
+mod views;
+mod vision_tokens;
+
+pub use checkpoint::{Checkpoint, Loading, Names};
+pub use error::{BoxError, Error, Result};
+pub use linear::{StoredLinear, StoredLinearConfig, TokenEmbedding};
+pub use mode::{Fit, Geometry, Mode, TOKEN_SIDE, TileGrid};
+pub use views::{View, Views};
+pub use vision_tokens::VisionTokens;

@@ -1,0 +1,64 @@
+//! The compressed page: what the encoder hands to the decoder.
+
+use crate::{Error, Result};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// The vision tokens of one page, in the order in which the decoder reads them.
+#[derive(Debug, Clone)]
+pub struct VisionTokens {
+    tokens: Tensor<2>,
+}
+
+impl VisionTokens {
+    /// Wraps a `[tokens, hidden]` tensor.
+    pub fn new(tokens: Tensor<2>) -> Self {
+        Self { tokens }
+    }
+
+    /// Number of vision tokens, line ends and separator included.
+    pub fn len(&self) -> usize {
+        self.tokens.dims()[0]
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Width of a token: the decoder's hidden size.
+    pub fn width(&self) -> usize {
+        self.tokens.dims()[1]
+    }
+
+    /// The tokens, `[tokens, hidden]`.
+    pub fn tensor(&self) -> Tensor<2> {
+        self.tokens.clone()
+    }
+
+    /// Text tokens that one vision token stands for when the page holds `text_tokens` of them.
+    pub fn compression_ratio(&self, text_tokens: usize) -> f64 {
+        text_tokens as f64 / self.len().max(1) as f64
+    }
+
+    /// Reads the tokens back to the host as f32, `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// [`Error::Execution`] if the device fails.
+    pub fn to_data(&self) -> Result<TensorData> {
+        let data = self.tokens.clone().try_into_data().map_err(|e| Error::Execution { source: e.to_string().into() })?;
+        Ok(data.convert_dtype(DType::F32))
+    }
+
+    /// Puts tokens that [`to_data`](Self::to_data) gave onto a device.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] if `data` is not a float matrix.
+    pub fn from_data(data: TensorData, device: &Device) -> Result<Self> {
+        if data.shape().len() != 2 || !data.dtype().is_float() {
+            let found = format!("{:?} of shape {:?}", data.dtype(), data.shape());
+            return Err(Error::invalid_request("vision tokens", found, "a float matrix [tokens, hidden]"));
+        }
+        let data = data.convert_dtype(DType::F32);
+        Ok(Self::new(Tensor::from_data(data, (device, DType::F32))))
+    }
+}
