@@ -1,0 +1,175 @@
+//! The whole encoder (section 3.2 of the paper). Start reading here: [`Encoder::forward`] is four lines.
+
+use crate::{Clip, ClipConfig, Compressor, CompressorConfig, Layout, Projector, Sam, SamConfig, sam::PATCH_SIDE};
+use burn::{
+    module::Module,
+    tensor::{DType, Device, Tensor, TensorData},
+};
+use deepseek_ocr_core::{Names, View, Views, VisionTokens};
+use std::collections::BTreeMap;
+
+/// Patches that go through SAM in one call: nine tiles of 640, four page views of 1024 or two of 1280.
+///
+/// The widest activation is SAM's hidden MLP layer, 12 KiB a patch in f32: 200 MB a call, of which two or three live at
+/// once.
+const PATCHES_PER_CALL: usize = 16_384;
+
+/// Dimensions of an [`Encoder`]. The default is the released model.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EncoderConfig {
+    /// The tower that sees pixels.
+    pub sam: SamConfig,
+    /// The convolutions between the towers.
+    pub compressor: CompressorConfig,
+    /// The tower that sees compressed tokens.
+    pub clip: ClipConfig,
+    /// Width of a vision token: the decoder's hidden size.
+    pub hidden: usize,
+}
+
+/// Square views in, vision tokens out.
+#[derive(Module, Debug)]
+pub struct Encoder {
+    /// Pixels to patch features.
+    pub sam: Sam,
+    /// Sixteen patch features to one.
+    pub compressor: Compressor,
+    /// Compressed features to features that know the whole view.
+    pub clip: Clip,
+    /// Both features to the decoder's width.
+    pub projector: Projector,
+    /// The order in which the decoder reads the tokens of a page.
+    pub layout: Layout,
+    patches_per_call: usize,
+}
+
+impl EncoderConfig {
+    /// An encoder of these parts.
+    ///
+    /// # Panics
+    /// If the compressor's output is not as wide as CLIP, which takes it in place of patch embeddings.
+    pub fn new(sam: SamConfig, compressor: CompressorConfig, clip: ClipConfig, hidden: usize) -> Self {
+        let features = compressor.channels[1];
+        assert_eq!(features, clip.width, "the compressor gives {features} channels, clip takes {}", clip.width);
+        Self { sam, compressor, clip, hidden }
+    }
+
+    /// An encoder on `device`. Its parameters are random, drawn when they are first used; a loader replaces them before.
+    pub fn init(&self, device: &Device) -> Encoder {
+        Encoder {
+            sam: self.sam.init(device),
+            compressor: self.compressor.init(self.sam.neck_channels, device),
+            clip: self.clip.init(device),
+            projector: Projector::new(self.clip.width + self.compressor.channels[1], self.hidden, device),
+            layout: Layout::new(self.hidden, device),
+            patches_per_call: PATCHES_PER_CALL,
+        }
+    }
+}
+
+impl Default for EncoderConfig {
+    fn default() -> Self {
+        let hidden = 1280;
+        Self::new(SamConfig::default(), CompressorConfig::default(), ClipConfig::default(), hidden)
+    }
+}
+
+impl Encoder {
+    /// Where each parameter lies in a released checkpoint.
+    pub const NAMES: Names = Names(&[
+        ("sam.patch_embed.", "model.sam_model.patch_embed.proj."),
+        ("sam.neck.conv1.", "model.sam_model.neck.0."),
+        ("sam.neck.norm1.", "model.sam_model.neck.1."),
+        ("sam.neck.conv2.", "model.sam_model.neck.2."),
+        ("sam.neck.norm2.", "model.sam_model.neck.3."),
+        ("sam.", "model.sam_model."),
+        ("compressor.net_", "model.sam_model.net_"),
+        ("clip.class_embedding", "model.vision_model.embeddings.class_embedding"),
+        ("clip.position_embedding", "model.vision_model.embeddings.position_embedding.weight"),
+        ("clip.pre_layernorm.", "model.vision_model.pre_layrnorm."),
+        ("clip.layers.", "model.vision_model.transformer.layers."),
+        ("projector.", "model.projector."),
+        ("layout.image_newline", "model.image_newline"),
+        ("layout.view_separator", "model.view_seperator"),
+    ]);
+
+    /// Views to vision tokens, each view for itself.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[views, 3, side, side]`, normalised; `side` a multiple of 64
+    /// - output: `[views, q * q, hidden]` with `q = side / 64`
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let patches = self.sam.forward(pixels);
+        let features = self.compressor.forward(patches);
+        let tokens = self.clip.forward(features.clone());
+        self.projector.forward(tokens, features)
+    }
+
+    /// The vision tokens of one page, in the order in which the decoder reads them.
+    pub fn encode(&self, views: &Views) -> VisionTokens {
+        let mut tokens = self.encode_batch(std::slice::from_ref(views));
+        tokens.pop().expect("one page in, one out")
+    }
+
+    /// The vision tokens of several pages. Views of equal side go through together, whichever page they are of, as many
+    /// at a time as [`with_patches_per_call`](Self::with_patches_per_call) allows.
+    pub fn encode_batch(&self, pages: &[Views]) -> Vec<VisionTokens> {
+        let views: Vec<&View> = pages.iter().flat_map(|page| page.tiles().iter().chain([page.page()])).collect();
+        let mut encoded = self.encode_views(&views).into_iter();
+        let lay_out = |page: &Views| {
+            let tiles: Vec<_> = encoded.by_ref().take(page.tiles().len()).collect();
+            let whole = encoded.next().expect("each page has a page view");
+            VisionTokens::new(self.layout.forward(tiles, page.grid(), whole))
+        };
+        pages.iter().map(lay_out).collect()
+    }
+
+    /// Sets how many patches of 16 x 16 pixels go through in one call; at least one view always does.
+    ///
+    /// Fewer need less memory; more keep a large device busy. Nine tiles of 640 are 14400 patches, a page view of 1024
+    /// is 4096. The default is 16384, which takes half a gigabyte of activations in the released model.
+    pub fn with_patches_per_call(mut self, patches: usize) -> Self {
+        self.patches_per_call = patches;
+        self
+    }
+
+    /// Views of one side as the input of [`forward`](Self::forward), `[views, 3, side, side]`.
+    ///
+    /// # Panics
+    /// If there are no views or their sides differ.
+    pub fn pixels(&self, views: &[&View]) -> Tensor<4> {
+        let side = views.first().expect("at least one view").side();
+        assert!(views.iter().all(|view| view.side() == side), "views of one call have one side");
+        let mut values = Vec::new();
+        for view in views {
+            view.normalize_into(&mut values);
+        }
+        let side = side as usize;
+        let data = TensorData::new(values, [views.len(), 3, side, side]);
+        Tensor::from_data(data, (&self.device(), DType::F32))
+    }
+
+    /// One `[1, q * q, hidden]` for each view, in their order.
+    fn encode_views(&self, views: &[&View]) -> Vec<Tensor<3>> {
+        let mut sides = BTreeMap::<u32, Vec<usize>>::new();
+        for (index, view) in views.iter().enumerate() {
+            sides.entry(view.side()).or_default().push(index);
+        }
+        let mut encoded = Vec::with_capacity(views.len());
+        for (side, members) in sides {
+            let patches = (side as usize / PATCH_SIDE).pow(2);
+            for call in members.chunks((self.patches_per_call / patches).max(1)) {
+                let chosen: Vec<_> = call.iter().map(|&index| views[index]).collect();
+                let tokens = self.forward(self.pixels(&chosen));
+                encoded.extend(call.iter().copied().zip(tokens.split(1, 0)));
+            }
+        }
+        encoded.sort_by_key(|(index, _)| *index);
+        encoded.into_iter().map(|(_, tokens)| tokens).collect()
+    }
+
+    fn device(&self) -> Device {
+        self.layout.image_newline.val().device()
+    }
+}
