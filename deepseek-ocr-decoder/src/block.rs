@@ -1,0 +1,85 @@
+//! One block: attention and a feed-forward layer, each behind a norm and around a residual.
+
+use crate::{DecoderConfig, GatedMlp, LayerCache, Moe, Place, Rotation, SelfAttention, ops};
+use burn::{
+    module::Module,
+    nn::{RmsNorm, RmsNormConfig},
+    tensor::{Device, Tensor},
+};
+
+/// A block of the decoder.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub input_layernorm: RmsNorm,
+    /// Mixes positions.
+    pub self_attn: SelfAttention,
+    /// Before the feed-forward layer.
+    pub post_attention_layernorm: RmsNorm,
+    /// Works on each position.
+    pub mlp: Mlp,
+}
+
+/// The feed-forward layer of a block.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A model holds a dozen of them.
+pub enum Mlp {
+    /// One for all positions: the first blocks.
+    Dense(GatedMlp),
+    /// Experts, chosen for each position.
+    Moe(Moe),
+}
+
+impl Block {
+    pub(crate) fn new(config: &DecoderConfig, layer: usize, device: &Device) -> Self {
+        let norm = || RmsNormConfig::new(config.hidden).with_epsilon(config.rms_eps).init(device);
+        let mlp = if layer < config.dense_layers {
+            Mlp::Dense(GatedMlp::new(config.hidden, config.dense_width, device))
+        } else {
+            Mlp::Moe(Moe::new(config, device))
+        };
+        let self_attn = SelfAttention::new(config, device);
+        Self { input_layernorm: norm(), self_attn, post_attention_layernorm: norm(), mlp }
+    }
+
+    /// Appends positions to one row, from `place` on.
+    ///
+    /// # Shapes
+    /// - `x`: `[length, hidden]`
+    /// - output: `[length, hidden]`
+    pub fn prefill(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, place: Place) -> Tensor<2> {
+        let x = self.attend(x, rotation, cache, place);
+        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+    }
+
+    /// The first half of [`prefill`](Self::prefill): the residual stream between attention and feed-forward layer.
+    ///
+    /// # Shapes
+    /// - `x`: `[length, hidden]`
+    /// - output: `[length, hidden]`
+    pub fn attend(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, place: Place) -> Tensor<2> {
+        x.clone() + self.self_attn.prefill(self.input_layernorm.forward(x), rotation, cache, place)
+    }
+
+    /// Appends one position to each of several rows.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, hidden]`, one row for each of `places`
+    /// - output: `[rows, hidden]`
+    pub fn step(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, places: &[Place]) -> Tensor<2> {
+        let x = x.clone() + self.self_attn.step(self.input_layernorm.forward(x), rotation, cache, places);
+        x.clone() + ops::row_by_row(self.post_attention_layernorm.forward(x), |x| self.mlp.forward(x))
+    }
+}
+
+impl Mlp {
+    /// # Shapes
+    /// - `x`: `[positions, hidden]`
+    /// - output: `[positions, hidden]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(mlp) => mlp.forward(x),
+            Self::Moe(moe) => moe.forward(x),
+        }
+    }
+}

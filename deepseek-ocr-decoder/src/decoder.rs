@@ -1,0 +1,210 @@
+//! The decoder (paper section 3.3): a small transformer with mixtures of experts. Start here.
+
+use crate::{Block, Cache, Place, Rope, Segment};
+use burn::{
+    module::Module,
+    nn::{RmsNorm, RmsNormConfig},
+    tensor::{DType, Device, FloatDType, Int, Tensor, TensorData},
+};
+use deepseek_ocr_core::{Error, Names, Result, StoredLinear, StoredLinearConfig, TokenEmbedding};
+
+/// The decoder's dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecoderConfig {
+    /// Rows of the embedding table, and logits of a position.
+    pub vocab: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads; each has its own keys and values.
+    pub heads: usize,
+    /// Width of the feed-forward layer in dense blocks.
+    pub dense_width: usize,
+    /// How many of the first blocks are dense.
+    pub dense_layers: usize,
+    /// Routed experts of a block.
+    pub experts: usize,
+    /// Routed experts that a position goes through.
+    pub experts_per_token: usize,
+    /// Width of a routed expert.
+    pub expert_width: usize,
+    /// Width of all shared experts of a block together.
+    pub shared_width: usize,
+    /// Positions that the model was made for.
+    pub context: usize,
+    /// Added to the mean square in norms.
+    pub rms_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+}
+
+/// The language model.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// Text tokens to vectors.
+    pub embed_tokens: TokenEmbedding,
+    /// The blocks, in order.
+    pub layers: Vec<Block>,
+    /// Before the head.
+    pub norm: RmsNorm,
+    /// Vectors to logits.
+    pub lm_head: StoredLinear,
+    rope: Rope,
+    #[module(skip)]
+    config: DecoderConfig,
+}
+
+impl DecoderConfig {
+    /// A decoder with random weights, each drawn when it is first used: weights that a checkpoint replaces never are.
+    pub fn init(&self, device: &Device) -> Decoder {
+        assert!(self.hidden.is_multiple_of(self.heads), "{} heads cannot share {}", self.heads, self.hidden);
+        Decoder {
+            embed_tokens: TokenEmbedding::new(self.vocab, self.hidden, device),
+            layers: (0..self.layers).map(|layer| Block::new(self, layer, device)).collect(),
+            norm: RmsNormConfig::new(self.hidden).with_epsilon(self.rms_eps).init(device),
+            lm_head: StoredLinearConfig::without_bias(self.hidden, self.vocab).init(device),
+            rope: Rope::new(self.context, self.head_width(), self.rope_theta, device),
+            config: self.clone(),
+        }
+    }
+
+    /// Width of an attention head.
+    pub fn head_width(&self) -> usize {
+        self.hidden / self.heads
+    }
+}
+
+impl Decoder {
+    /// How this module's fields are called in the checkpoint.
+    pub const NAMES: Names = Names(&[("lm_head.", "lm_head."), ("", "model.")]);
+
+    /// The dimensions.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.embed_tokens.weight.lazy_device()
+    }
+
+    /// Turns a prompt into the decoder's inputs, one row per position.
+    ///
+    /// # Shapes
+    /// - output: `[positions, hidden]`
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] if there are no positions, or for a token id outside the vocabulary;
+    /// [`Error::VisionTokensWidth`] for vision tokens of another model.
+    pub fn embed(&self, segments: &[Segment]) -> Result<Tensor<2>> {
+        let mut parts = Vec::with_capacity(segments.len());
+        for segment in segments.iter().filter(|segment| !segment.is_empty()) {
+            parts.push(match segment {
+                Segment::Text(ids) => self.embed_text(ids)?,
+                Segment::Vision(tokens) if tokens.width() == self.config.hidden => {
+                    tokens.tensor().to_device(&self.device()).cast(FloatDType::F32)
+                }
+                Segment::Vision(tokens) => {
+                    return Err(Error::VisionTokensWidth { found: tokens.width(), expected: self.config.hidden });
+                }
+            });
+        }
+        if parts.is_empty() {
+            return Err(Error::invalid_request("prompt", "empty", "at least one token"));
+        }
+        Ok(Tensor::cat(parts, 0))
+    }
+
+    /// Appends positions to a row of the cache and gives the logits of the last one. A new row is empty; one that holds
+    /// positions is continued.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[positions, hidden]`, at least one position
+    /// - output: `[vocab]`, f32
+    pub fn prefill(&self, inputs: Tensor<2>, cache: &mut Cache, row: usize) -> Tensor<1> {
+        let last = inputs.dims()[0] - 1;
+        let x = self.read(inputs, cache, row, |_| ());
+        self.logits(x.narrow(0, last, 1)).squeeze_dim(0)
+    }
+
+    /// Appends one token to each of the named rows of the cache, which may hold sequences of different length, and gives
+    /// their logits. A row's result does not depend on the other rows.
+    ///
+    /// # Shapes
+    /// - output: `[rows, vocab]`, f32, in the order of `rows`
+    pub fn step(&self, tokens: &[u32], rows: &[usize], cache: &mut Cache) -> Tensor<2> {
+        assert_eq!(tokens.len(), rows.len(), "one token for each row");
+        rows.iter().for_each(|&row| cache.reserve(row, 1));
+        let places: Vec<Place> = rows.iter().map(|&row| cache.end(row)).collect();
+        let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
+        let rotation = self.rope.batch(&positions);
+        let mut x = self.embed_tokens.forward(self.ids(tokens));
+        for (layer, block) in self.layers.iter().enumerate() {
+            x = block.step(x, &rotation, cache.layer(layer), &places);
+        }
+        rows.iter().for_each(|&row| cache.advance(row, 1));
+        self.logits(x)
+    }
+
+    /// Every block's output over a whole sequence: what [`prefill`](Self::prefill) computes, kept for inspection.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[positions, hidden]`
+    /// - output: `[positions, hidden]` for each block
+    pub fn forward_all(&self, inputs: Tensor<2>) -> Vec<Tensor<2>> {
+        let mut cache = Cache::new(&self.config, 1, inputs.dims()[0], &self.device());
+        let mut outputs = Vec::with_capacity(self.layers.len());
+        self.read(inputs, &mut cache, 0, |x| outputs.push(x.clone()));
+        outputs
+    }
+
+    /// The inputs of a block's feed-forward layer, given the block's inputs over a whole sequence: what its router scores.
+    ///
+    /// # Shapes
+    /// - `x`: `[positions, hidden]`
+    /// - output: `[positions, hidden]`
+    pub fn mlp_inputs(&self, layer: usize, x: Tensor<2>) -> Tensor<2> {
+        let (block, length) = (&self.layers[layer], x.dims()[0]);
+        let mut cache = Cache::new(&self.config, 1, length, &self.device());
+        cache.reserve(0, length);
+        let x = block.attend(x, &self.rope.sequence(0, length), cache.layer(layer), Place { row: 0, position: 0 });
+        block.post_attention_layernorm.forward(x)
+    }
+
+    /// Norm and head, for each position alone.
+    ///
+    /// # Shapes
+    /// - `x`: `[positions, hidden]`, the last block's output
+    /// - output: `[positions, vocab]`, f32
+    pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+        crate::ops::row_by_row(self.norm.forward(x), |x| self.lm_head.forward(x))
+    }
+
+    /// The blocks over new positions of one row; `each` sees every block's output.
+    fn read(&self, inputs: Tensor<2>, cache: &mut Cache, row: usize, mut each: impl FnMut(&Tensor<2>)) -> Tensor<2> {
+        let length = inputs.dims()[0];
+        cache.reserve(row, length);
+        let place = cache.end(row);
+        let rotation = self.rope.sequence(place.position, length);
+        let mut x = inputs;
+        for (layer, block) in self.layers.iter().enumerate() {
+            x = block.prefill(x, &rotation, cache.layer(layer), place);
+            each(&x);
+        }
+        cache.advance(row, length);
+        x
+    }
+
+    fn embed_text(&self, ids: &[u32]) -> Result<Tensor<2>> {
+        match ids.iter().find(|&&id| id as usize >= self.config.vocab) {
+            Some(id) => Err(Error::invalid_request("token id", id, format!("below {}", self.config.vocab))),
+            None => Ok(self.embed_tokens.forward(self.ids(ids))),
+        }
+    }
+
+    fn ids(&self, ids: &[u32]) -> Tensor<1, Int> {
+        let values: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        Tensor::from_data(TensorData::new(values, [ids.len()]), (&self.device(), DType::I32))
+    }
+}

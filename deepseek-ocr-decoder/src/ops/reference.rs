@@ -1,0 +1,157 @@
+//! The decoder's operations in plain tensor code: the specification, the fallback for any backend, the oracle of the tests.
+
+use crate::{GatedMlp, Place};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation::softmax};
+
+/// Scores that attention holds at once: 16 MiB, below the size from which allocators give every buffer back to the system.
+const MAX_SCORES: usize = 1 << 22;
+
+/// See [`expert_mlp`](super::expert_mlp).
+pub fn expert_mlp(x: Tensor<2>, indices: Tensor<2, Int>, weights: Tensor<2>, experts: &[GatedMlp]) -> Tensor<2> {
+    let ([positions, chosen], device) = (indices.dims(), x.device());
+    let routed = group(indices, experts.len());
+    let weights = weights.reshape([positions * chosen, 1]);
+    let mut sum = x.zeros_like();
+    for (expert, slots) in experts.iter().zip(routed).filter(|(_, slots)| !slots.is_empty()) {
+        let rows = int_tensor(slots.iter().map(|slot| slot / chosen), &device);
+        let slots = int_tensor(slots.into_iter(), &device);
+        let y = expert.forward(x.clone().select(0, rows.clone())) * weights.clone().select(0, slots);
+        sum = sum.select_assign(0, rows, y, IndexingUpdateOp::Add);
+    }
+    sum
+}
+
+/// For each expert, the slots of `[positions, chosen]` that it takes.
+fn group(indices: Tensor<2, Int>, experts: usize) -> Vec<Vec<usize>> {
+    let indices = indices.into_data().convert_dtype(DType::I64);
+    let mut routed = vec![Vec::new(); experts];
+    for (slot, expert) in indices.iter::<i64>().enumerate() {
+        routed[expert as usize].push(slot);
+    }
+    routed
+}
+
+/// See [`causal_attention`](super::causal_attention).
+pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) -> Tensor<3> {
+    let [heads, length, width] = queries.dims();
+    let total = keys.dims()[1];
+    let queries = queries * scale(width);
+    let chunk = (MAX_SCORES / (heads * total)).clamp(1, length);
+    let attend = |start: usize| {
+        let count = chunk.min(length - start);
+        // Position of the chunk's first query; keys after the chunk's last one are never seen.
+        let first = total - length + start;
+        let seen = first + count;
+        let scores = queries.clone().narrow(1, start, count).matmul(keys.clone().narrow(1, 0, seen).transpose());
+        let probabilities = softmax(scores.mask_fill(later(first, count, &keys.device()), f32::NEG_INFINITY), 2);
+        probabilities.matmul(values.clone().narrow(1, 0, seen))
+    };
+    Tensor::cat((0..length).step_by(chunk).map(attend).collect(), 1)
+}
+
+/// `[1, count, first + count]`: which keys come after the query, for queries from position `first` on.
+fn later(first: usize, count: usize, device: &Device) -> Tensor<3, burn::tensor::Bool> {
+    let seen = first + count;
+    let queries = int_tensor(first..seen, device).reshape([1, count, 1]).expand([1, count, seen]);
+    int_tensor(0..seen, device).reshape([1, 1, seen]).expand([1, count, seen]).greater(queries)
+}
+
+/// See [`decode_attention`](super::decode_attention).
+pub fn decode_attention(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, places: &[Place]) -> Tensor<3> {
+    let [_, heads, width] = queries.dims();
+    let queries = queries * scale(width);
+    let attend = |(i, place): (usize, &Place)| {
+        let read = |all: &Tensor<4>| -> Tensor<3> {
+            all.clone().narrow(0, place.row, 1).narrow(2, 0, place.position + 1).squeeze_dim(0)
+        };
+        let query = queries.clone().narrow(0, i, 1).reshape([heads, 1, width]);
+        let probabilities = softmax(query.matmul(read(&keys).transpose()), 2);
+        probabilities.matmul(read(&values)).reshape([1, heads, width])
+    };
+    Tensor::cat(places.iter().enumerate().map(attend).collect(), 0)
+}
+
+/// See [`row_by_row`](super::row_by_row).
+pub fn row_by_row(x: Tensor<2>, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    match x.dims()[0] {
+        1 => f(x),
+        rows => Tensor::cat((0..rows).map(|row| f(x.clone().narrow(0, row, 1))).collect(), 0),
+    }
+}
+
+fn scale(width: usize) -> f32 {
+    (width as f32).sqrt().recip()
+}
+
+fn int_tensor(values: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> = values.map(|value| value as i32).collect();
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn random(shape: [usize; 3], seed: u64) -> Tensor<3> {
+        let values = fixture::values(shape.iter().product(), seed);
+        Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape(shape)
+    }
+
+    /// The definition for one query of one head.
+    fn naive(query: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
+        let width = query.len();
+        let dot = |a: &[f32]| a.iter().zip(query).map(|(a, b)| a * b).sum::<f32>() / (width as f32).sqrt();
+        let exps: Vec<f32> = keys.chunks(width).map(|key| dot(key).exp()).collect();
+        let total: f32 = exps.iter().sum();
+        let column = |i: usize| values.chunks(width).zip(&exps).map(|(v, e)| v[i] * e).sum::<f32>() / total;
+        (0..width).map(column).collect()
+    }
+
+    #[test]
+    fn causal_attention_equals_the_definition_from_any_offset() {
+        let (heads, width, total) = (2, 4, 9);
+        let (k, v) = (random([heads, total, width], 1), random([heads, total, width], 2));
+        for length in [1, 4, 9] {
+            let q = random([heads, length, width], 3);
+            let y = fixture::floats(causal_attention(q.clone(), k.clone(), v.clone()));
+            let (q, k, v) = (fixture::floats(q), fixture::floats(k.clone()), fixture::floats(v.clone()));
+            for (i, (query, y)) in q.chunks(width).zip(y.chunks(width)).enumerate() {
+                let (head, seen) = (i / length, total - length + i % length + 1);
+                let rows = head * total * width..(head * total + seen) * width;
+                fixture::assert_close(y, &naive(query, &k[rows.clone()], &v[rows]), 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_queries_join_without_a_seam() {
+        // 1000 keys in 5 heads make chunks of 838 queries.
+        let shape = [5, 1000, 2];
+        let (q, k, v) = (random(shape, 1), random(shape, 2), random(shape, 3));
+        let whole = causal_attention(q.clone(), k.clone(), v.clone());
+        for at in [0, 837, 838, 999] {
+            let take = |x: &Tensor<3>| x.clone().narrow(1, 0, at + 1);
+            let alone = causal_attention(q.clone().narrow(1, at, 1), take(&k), take(&v));
+            fixture::assert_close(&fixture::floats(whole.clone().narrow(1, at, 1)), &fixture::floats(alone), 1e-5);
+        }
+    }
+
+    #[test]
+    fn decode_attention_sees_its_own_row_up_to_its_own_position() {
+        let (rows, heads, allocated, width) = (3, 2, 6, 4);
+        let all = |seed| random([rows * heads, allocated, width], seed).reshape([rows, heads, allocated, width]);
+        let (keys, values) = (all(1), all(2));
+        let places = [Place { row: 2, position: 5 }, Place { row: 0, position: 0 }];
+        let q = random([places.len(), heads, width], 3);
+        let y = fixture::floats(decode_attention(q.clone(), keys.clone(), values.clone(), &places));
+        let (q, keys, values) = (fixture::floats(q), fixture::floats(keys), fixture::floats(values));
+        for (i, (query, y)) in q.chunks(width).zip(y.chunks(width)).enumerate() {
+            let Place { row, position } = places[i / heads];
+            let start = (row * heads + i % heads) * allocated * width;
+            let span = start..start + (position + 1) * width;
+            fixture::assert_close(y, &naive(query, &keys[span.clone()], &values[span]), 1e-5);
+        }
+    }
+}
