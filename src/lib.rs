@@ -1,1 +1,63 @@
-//! x
+//! DeepSeek-OCR on the [Burn](https://burn.dev) framework: a page image becomes a few hundred vision tokens, and these become text.
+//!
+//! ```no_run
+//! use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request};
+//!
+//! let ocr = DeepseekOcr::from_dir("DeepSeek-OCR", &Device::flex())?;
+//! let page = Page::open("invoice.png")?;
+//! println!("{}", ocr.generate(&page)?.markdown());
+//! for piece in ocr.stream(Request::new(page).with_mode(Mode::Base))? {
+//!     print!("{}", piece?);
+//! }
+//! # Ok::<(), deepseek_ocr::Error>(())
+//! ```
+//!
+//! # Steps
+//!
+//! What happens between a page and its text, and where to read it:
+//!
+//! 1. [`Page`] decodes an image file and turns it upright (`deepseek-ocr-preprocess`).
+//! 2. A [`Mode`] makes square [`Views`] of it: the page, and for [`Mode::Gundam`] tiles in full resolution.
+//! 3. The [`Encoder`](encoder::Encoder) compresses each view: SAM with window attention, a convolutional compressor (16 patches to
+//!    one token), CLIP, a projector (`deepseek-ocr-encoder`). The result is [`VisionTokens`].
+//! 4. A [`Task`] becomes the prompt: text tokens around vision tokens.
+//! 5. The [`Decoder`](decoder::Decoder), a mixture of experts, continues the prompt token by token (`deepseek-ocr-decoder`).
+//! 6. A [`TranscriptStream`] turns tokens into text as they come; a [`Transcript`] gives text, Markdown, regions in pixels,
+//!    token counts, and why it ended.
+//!
+//! # Features
+//!
+//! `flex` (default) is the CPU; `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` are GPUs; several may be on, and a [`Device`] chooses
+//! at run time. `hub` (default) downloads models; `mini` embeds a small checkpoint that reads without any download.
+
+mod config;
+mod device;
+#[cfg(feature = "hub-pending")]
+mod hub;
+mod loader;
+#[cfg(feature = "mini")]
+mod mini;
+mod model;
+mod prompt;
+mod request;
+mod stream;
+mod task;
+mod tokenizer;
+mod transcript;
+
+pub use deepseek_ocr_decoder as decoder;
+pub use deepseek_ocr_encoder as encoder;
+pub use deepseek_ocr_preprocess as preprocess;
+
+pub use burn::tensor::Device;
+pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens};
+pub use deepseek_ocr_decoder::{Finish, Sampling};
+pub use deepseek_ocr_preprocess::Page;
+pub use device::{DEVICES, device};
+pub use loader::Loader;
+pub use model::DeepseekOcr;
+pub use request::{NoRepeat, Request};
+pub use stream::TranscriptStream;
+pub use task::Task;
+pub use tokenizer::{TextStream, Tokenizer};
+pub use transcript::{PixelBox, Region, Transcript, Usage};

@@ -7,12 +7,24 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 #[derive(Debug, Clone)]
 pub struct VisionTokens {
     tokens: Tensor<2>,
+    page_size: Option<(u32, u32)>,
 }
 
 impl VisionTokens {
     /// Wraps a `[tokens, hidden]` tensor.
     pub fn new(tokens: Tensor<2>) -> Self {
-        Self { tokens }
+        Self { tokens, page_size: None }
+    }
+
+    /// Notes the size of the page in pixels, in which its regions are then given.
+    pub fn with_page_size(mut self, width: u32, height: u32) -> Self {
+        self.page_size = Some((width, height));
+        self
+    }
+
+    /// Width and height of the page in pixels, if they are known.
+    pub fn page_size(&self) -> Option<(u32, u32)> {
+        self.page_size
     }
 
     /// Number of vision tokens, line ends and separator included.

@@ -47,6 +47,17 @@ pub enum Finish {
     Cancelled,
 }
 
+impl std::fmt::Display for Finish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Repetition => "repetition",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
 /// A generated token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Token {

@@ -107,6 +107,12 @@ impl Page {
 }
 
 /// Transparent pixels are laid over white; for anything else see [`PageOptions::from_image`].
+impl From<&Page> for Page {
+    fn from(page: &Page) -> Self {
+        page.clone()
+    }
+}
+
 impl From<DynamicImage> for Page {
     fn from(image: DynamicImage) -> Self {
         Self::new(color::to_rgb(image, Alpha::default()), Vec::new())

@@ -1,4 +1,17 @@
 //! The integration tests, one binary: each test binary links the whole tensor stack.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+//!
+//! `DEEPSEEK_OCR_DEVICE` names the device they run on; without it, the CPU.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
+mod batch;
+mod mini;
 mod parity;
+mod tokenizer;
+mod transcript;
+mod wrong_files;
+
+/// The device under test.
+pub fn device() -> deepseek_ocr::Device {
+    let name = std::env::var("DEEPSEEK_OCR_DEVICE").unwrap_or_else(|_| "flex".into());
+    deepseek_ocr::device(&name).unwrap()
+}

@@ -96,7 +96,7 @@ impl Report {
         let Some(expected) = golden.f32s(key) else { return };
         let shape = golden.get(key).unwrap().shape.clone();
         let data: TensorData = actual.into_data().convert_dtype(DType::F32);
-        let actual = data.to_vec::<f32>().unwrap();
+        let actual = data.try_to_vec::<f32>().unwrap();
         if actual.len() != expected.len() {
             let found = data.shape().to_vec();
             self.seen(golden, key, Err(format!("shape {found:?}, expected {shape:?}")));

@@ -1,0 +1,34 @@
+//! Reads several pages together; a page that fails does not stop the others.
+//!
+//!     cargo run --release --example batch -- [IMAGE ..]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request, Task};
+use std::{error::Error, time::Instant};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut images: Vec<String> = std::env::args().skip(1).collect();
+    if images.is_empty() {
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page.png");
+        images = vec![shipped.into(); 4];
+    }
+    let ocr = DeepseekOcr::mini(&Device::default())?;
+
+    let request = |image: &String| {
+        let page = Page::open(image).map_err(|error| format!("{image}: {error}"))?;
+        Ok::<_, String>(Request::new(page).with_mode(Mode::Tiny).with_task(Task::FreeOcr))
+    };
+    let requests = images.iter().map(request).collect::<Result<Vec<_>, _>>()?;
+    let started = Instant::now();
+    let results = ocr.generate_batch(requests);
+    let seconds = started.elapsed().as_secs_f64();
+
+    for (image, result) in images.iter().zip(&results) {
+        match result {
+            Ok(transcript) => println!("== {image} ({})\n{transcript}", transcript.finish()),
+            Err(error) => println!("== {image}\nfailed: {error}"),
+        }
+    }
+    eprintln!("{} pages in {seconds:.2} s", results.len());
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! The model: start reading here.
+
+use crate::{
+    Loader, Request, Task, Tokenizer, Transcript, TranscriptStream, prompt,
+    request::AnswerOptions,
+    stream::{self, Source},
+};
+use burn::tensor::Device;
+use deepseek_ocr_core::{Error, Mode, Result, VisionTokens};
+use deepseek_ocr_decoder::{Decoder, GenerateOptions, Generation, Prompt};
+use deepseek_ocr_encoder::Encoder;
+use deepseek_ocr_preprocess::Page;
+use std::{path::Path, sync::Arc};
+
+/// Rows that [`DeepseekOcr::generate_batch`] decodes together.
+const BATCH_ROWS: usize = 16;
+
+/// DeepSeek-OCR on one device.
+///
+/// A handle: cloning it is cheap, and clones may be used from many threads at once.
+#[derive(Debug, Clone)]
+pub struct DeepseekOcr {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    encoder: Encoder,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    device: Device,
+}
+
+/// A request that is ready to decode.
+struct Prepared {
+    prompt: Prompt,
+    options: GenerateOptions,
+    source: Source,
+}
+
+impl DeepseekOcr {
+    pub(crate) fn new(encoder: Encoder, decoder: Decoder, tokenizer: Tokenizer, device: Device) -> Self {
+        Self { inner: Arc::new(Inner { encoder, decoder, tokenizer, device }) }
+    }
+
+    /// Loads a model folder as it is on the Hugging Face hub: `config.json`, `tokenizer.json` and safetensors.
+    ///
+    /// # Errors
+    /// Names the file, field or tensor that is wrong; see [`Loader::load`].
+    pub fn from_dir(folder: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::loader(folder).with_device(device).load()
+    }
+
+    /// A loader for a model folder, to set more than [`from_dir`](Self::from_dir) does.
+    pub fn loader(folder: impl AsRef<Path>) -> Loader {
+        Loader::new(folder.as_ref())
+    }
+
+    /// Reads a page, or whatever else a [`Request`] asks, to the end.
+    ///
+    /// ```no_run
+    /// # use deepseek_ocr::{DeepseekOcr, Device, Page};
+    /// # let ocr = DeepseekOcr::from_dir("DeepSeek-OCR", &Device::flex())?;
+    /// let page = Page::open("invoice.png")?;
+    /// println!("{}", ocr.generate(&page)?.markdown());
+    /// # Ok::<(), deepseek_ocr::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`], [`Error::PromptTooLong`], or a failure of the device.
+    pub fn generate(&self, request: impl Into<Request>) -> Result<Transcript> {
+        self.stream(request)?.finish()
+    }
+
+    /// Like [`generate`](Self::generate), piece by piece. The page is encoded before this returns.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn stream(&self, request: impl Into<Request>) -> Result<TranscriptStream> {
+        let prepared = self.prepare(&request.into())?;
+        self.start(prepared)
+    }
+
+    /// Reads many pages, decoding rows together; each result is what [`generate`](Self::generate) gives for its request.
+    ///
+    /// A request that fails does not stop the others.
+    pub fn generate_batch(&self, requests: impl IntoIterator<Item = Request>) -> Vec<Result<Transcript>> {
+        let requests: Vec<_> = requests.into_iter().collect();
+        requests.chunks(BATCH_ROWS).flat_map(|rows| self.generate_rows(rows)).collect()
+    }
+
+    /// Compresses a page into vision tokens.
+    ///
+    /// Failures of the device show when the tokens are read or decoded.
+    pub fn encode(&self, page: &Page, mode: Mode) -> VisionTokens {
+        self.encode_views(page, mode, Mode::DEFAULT_MAX_TILES)
+    }
+
+    /// Answers `task` from vision tokens, which may have been stored in between.
+    ///
+    /// # Errors
+    /// [`Error::VisionTokensWidth`] if they are another model's; else as [`generate`](Self::generate).
+    pub fn decode(&self, vision: &VisionTokens, task: &Task) -> Result<Transcript> {
+        let answer = AnswerOptions { task: task.clone(), ..AnswerOptions::default() };
+        let prepared = self.prepare_answer(&answer, vec![vision.clone()])?;
+        self.start(prepared)?.finish()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// The vision stages, for those who want their tensors.
+    pub fn encoder(&self) -> &Encoder {
+        &self.inner.encoder
+    }
+
+    /// The language stage, for those who want its tensors.
+    pub fn decoder(&self) -> &Decoder {
+        &self.inner.decoder
+    }
+
+    /// Where the model is.
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    fn encode_views(&self, page: &Page, mode: Mode, max_tiles: u32) -> VisionTokens {
+        let views = deepseek_ocr_preprocess::views_with(page, mode, max_tiles);
+        self.encoder().encode(&views).with_page_size(page.width(), page.height())
+    }
+
+    fn prepare(&self, request: &Request) -> Result<Prepared> {
+        let pages = request.pages.iter().map(|page| self.encode_views(page, request.mode, request.max_tiles));
+        self.prepare_answer(&request.answer, pages.collect())
+    }
+
+    fn prepare_answer(&self, answer: &AnswerOptions, pages: Vec<VisionTokens>) -> Result<Prepared> {
+        let page_size = pages.first().and_then(VisionTokens::page_size);
+        let vision_tokens = pages.iter().map(VisionTokens::len).sum();
+        let prompt = self.tokenizer().prompt(&answer.task, pages)?;
+        let context = self.decoder().config().context;
+        if prompt.len() >= context {
+            return Err(Error::PromptTooLong { tokens: prompt.len(), context });
+        }
+        let source = Source { page_size, vision_tokens, prompt_tokens: prompt.len() };
+        Ok(Prepared { prompt, options: prompt::options(answer, self.tokenizer()), source })
+    }
+
+    fn start(&self, prepared: Prepared) -> Result<TranscriptStream> {
+        let Prepared { prompt, options, source } = prepared;
+        let generation = Generation::new(self.decoder(), vec![(prompt, options)])?;
+        Ok(TranscriptStream::new(self.clone(), generation, source))
+    }
+
+    fn generate_rows(&self, requests: &[Request]) -> Vec<Result<Transcript>> {
+        let mut results: Vec<Option<Result<Transcript>>> = requests.iter().map(|_| None).collect();
+        let (mut indices, mut rows, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, request) in requests.iter().enumerate() {
+            match self.prepare(request) {
+                Ok(Prepared { prompt, options, source }) => {
+                    indices.push(index);
+                    rows.push((prompt, options));
+                    sources.push(source);
+                }
+                Err(error) => results[index] = Some(Err(error)),
+            }
+        }
+        if let Ok(transcripts) = self.decode_rows(rows, &sources) {
+            for (index, transcript) in indices.into_iter().zip(transcripts) {
+                results[index] = Some(Ok(transcript));
+            }
+        }
+        // A row that fails takes the whole batch with it: alone, only itself.
+        let alone = |(result, request): (Option<_>, &Request)| result.unwrap_or_else(|| self.generate(request.clone()));
+        results.into_iter().zip(requests).map(alone).collect()
+    }
+
+    fn decode_rows(&self, rows: Vec<(Prompt, GenerateOptions)>, sources: &[Source]) -> Result<Vec<Transcript>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut generation = Generation::new(self.decoder(), rows)?;
+        while !generation.is_finished() {
+            generation.advance(self.decoder())?;
+        }
+        let row = |(row, source): (usize, &Source)| {
+            let text = self.tokenizer().decode(generation.ids(row))?;
+            Ok(stream::transcript(&generation, row, text, *source))
+        };
+        sources.iter().enumerate().map(row).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! The embedded checkpoint reads its held-out pages at least as well as its record says.
+
+use deepseek_ocr::{DeepseekOcr, Device, Finish, Mode, NoRepeat, Page, Request, Task};
+use serde_json::Value;
+use std::path::PathBuf;
+
+const SAMPLES: &str = include_str!("../data/mini/samples.json");
+
+pub fn pages() -> Vec<(Page, Value)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/mini");
+    let samples: Vec<Value> = serde_json::from_str(SAMPLES).unwrap();
+    let page = |sample: Value| (Page::open(folder.join(sample["file"].as_str().unwrap())).unwrap(), sample);
+    samples.into_iter().map(page).collect()
+}
+
+pub fn request(page: &Page) -> Request {
+    Request::new(page).with_mode(Mode::Tiny).with_task(Task::FreeOcr).with_no_repeat(NoRepeat::Off)
+}
+
+/// One minus edit distance over the longer length, in characters.
+pub fn precision(text: &str, truth: &str) -> f64 {
+    let longer = text.chars().count().max(truth.chars().count()).max(1);
+    1.0 - strsim::levenshtein(text, truth) as f64 / longer as f64
+}
+
+#[test]
+fn held_out_pages_are_read() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    let pages = pages();
+    assert_eq!(pages.len(), 6);
+    for (page, sample) in pages {
+        let transcript = ocr.generate(request(&page)).unwrap();
+        let truth = sample["truth"].as_str().unwrap();
+        let reached = precision(transcript.text().trim_end(), truth);
+        println!("{} precision {reached:.4} confidence {:.4}", sample["file"], transcript.confidence());
+        // The record has four decimals.
+        assert!(reached >= sample["precision"].as_f64().unwrap() - 5e-5, "{}: {}", sample["file"], transcript.text());
+        assert_eq!(transcript.finish(), Finish::Stop);
+        assert_eq!(transcript.usage().vision_tokens, 73);
+        assert!(transcript.confidence() > 0.9);
+    }
+}
+
+#[test]
+fn the_pieces_of_a_stream_are_the_transcript() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    let (page, _) = pages().remove(1);
+    let mut stream = ocr.stream(request(&page)).unwrap();
+    let pieces: Vec<String> = stream.by_ref().map(Result::unwrap).collect();
+    let transcript = stream.finish().unwrap();
+    assert!(pieces.len() > 100);
+    assert_eq!(pieces.concat(), transcript.text());
+}
+
+#[test]
+fn a_cancelled_stream_keeps_what_it_wrote() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    let (page, sample) = pages().remove(0);
+    let mut stream = ocr.stream(request(&page)).unwrap();
+    let written: String = stream.by_ref().take(20).map(Result::unwrap).collect();
+    stream.cancel();
+    let transcript = stream.finish().unwrap();
+    assert_eq!(transcript.finish(), Finish::Cancelled);
+    assert_eq!(transcript.text(), written);
+    assert!(sample["truth"].as_str().unwrap().starts_with(&written));
+}
+
+#[test]
+fn vision_tokens_survive_storage() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    let (page, _) = pages().remove(2);
+    let direct = ocr.encode(&page, Mode::Tiny);
+    let data = direct.to_data().unwrap();
+    let stored = deepseek_ocr::VisionTokens::from_data(data, &crate::device()).unwrap();
+    assert_eq!(stored.len(), 73);
+    let read = |vision| ocr.decode(vision, &Task::FreeOcr).unwrap();
+    assert_eq!(read(&stored).ids(), read(&direct).ids());
+}
+
+#[test]
+fn another_width_is_refused() {
+    let ocr = DeepseekOcr::mini(&Device::default()).unwrap();
+    let narrow = burn::tensor::Tensor::<2>::zeros([73, 12], &Device::default());
+    let error = ocr.decode(&deepseek_ocr::VisionTokens::new(narrow), &Task::FreeOcr).unwrap_err();
+    assert_eq!(error.to_string(), "vision tokens have width 12, this model expects 256");
+}
