@@ -1,9 +1,11 @@
-//! `Hub` against a hub on loopback: whole, interrupted, damaged, refused and absent downloads.
+//! `Hub` against a hub on loopback: whole downloads, the cache, and the environment.
 
+mod interrupted;
+mod refused;
 mod server;
 
 use deepseek_ocr::{Error, Hub, Progress};
-use server::{Fault, LIST, ListDetail, REPO, Seen, Server, etag};
+use server::{Fault, LIST, REPO, Seen, Server, etag};
 use std::{
     collections::BTreeMap,
     error::Error as _,
@@ -20,7 +22,6 @@ const INDEX: &str = "model.safetensors.index.json";
 const WANTED: [&str; 6] = ["config.json", "tokenizer.json", "tokenizer_config.json", INDEX, FIRST, SECOND];
 /// Long enough for several reports.
 const LARGE: usize = 5 << 19;
-const CUT: usize = 1_000_000;
 
 fn files() -> BTreeMap<String, Vec<u8>> {
     let index = format!(r#"{{"metadata":{{}},"weight_map":{{"a":"{FIRST}","b":"{SECOND}","c":"{FIRST}"}}}}"#);
@@ -208,111 +209,6 @@ fn an_empty_cache_and_no_network_is_an_error() {
 }
 
 #[test]
-fn a_cut_connection_is_taken_up_where_it_broke() {
-    let setup = Setup::new();
-    setup.server.fault(FIRST, Fault::Cut(CUT));
-    setup.server.fault(FIRST, Fault::Status(503));
-    let (folder, reports) = setup.fetch();
-    setup.assert_model(&folder.unwrap());
-    let transfers: Vec<_> = setup.transfers().into_iter().filter(|seen| seen.file() == FIRST).collect();
-    let ranges: Vec<_> = transfers.iter().map(|seen| seen.header("range").map(str::to_owned)).collect();
-    let rest = Some(format!("bytes={CUT}-"));
-    assert_eq!(ranges, [None, rest.clone(), rest]);
-    assert!(bytes_of(&reports, FIRST).is_sorted());
-}
-
-#[test]
-fn a_later_call_continues_an_interrupted_one() {
-    let setup = Setup::new();
-    setup.server.fault(FIRST, Fault::Cut(CUT));
-    setup.server.fault(FIRST, Fault::Status(403));
-    let (file, text) = hub_error(setup.fetch().0);
-    assert_eq!(file, FIRST);
-    assert!(text.contains("403") && text.contains("HF_TOKEN"), "{text}");
-    assert!(!setup.blob(FIRST).exists(), "a part is not taken for the whole");
-    assert!(fetch(&setup.hub().offline()).0.is_err());
-
-    setup.server.take_seen();
-    let (folder, reports) = setup.fetch();
-    setup.assert_model(&folder.unwrap());
-    assert_eq!(bytes_of(&reports, FIRST).next(), Some(CUT as u64));
-    let transfers = setup.transfers();
-    assert_eq!(transfers.iter().map(Seen::file).collect::<Vec<_>>(), [FIRST, SECOND]);
-    assert_eq!(transfers[0].header("range"), Some(&*format!("bytes={CUT}-")));
-    assert_eq!(transfers[0].header("accept-encoding"), Some("identity"));
-}
-
-#[test]
-fn a_server_without_ranges_sends_all_again() {
-    let setup = Setup::new();
-    setup.server.fault(FIRST, Fault::Cut(CUT));
-    setup.server.fault(FIRST, Fault::WholeFile);
-    setup.assert_model(&setup.fetch().0.unwrap());
-}
-
-#[test]
-fn partial_files_of_any_length_end_well() {
-    for len in [10, LARGE, LARGE + 1] {
-        for damage in [0, 1] {
-            let setup = Setup::new();
-            let mut left = noise(len, 1);
-            left[3] ^= damage;
-            let part = setup.blob(FIRST).with_extension("part");
-            fs::create_dir_all(part.parent().unwrap()).unwrap();
-            fs::write(&part, left).unwrap();
-            setup.assert_model(&setup.fetch().0.unwrap());
-            let asked = setup.transfers().iter().filter(|seen| seen.file() == FIRST).count();
-            assert_eq!(asked > 0, len != LARGE || damage != 0, "{len} bytes, damage {damage}");
-            assert!(!part.exists());
-        }
-    }
-}
-
-#[test]
-fn wrong_content_is_never_left_as_complete() {
-    let setup = Setup::new();
-    for _ in 0..2 {
-        setup.server.fault(FIRST, Fault::Garble);
-    }
-    let (file, text) = hub_error(setup.fetch().0);
-    assert_eq!(file, FIRST);
-    assert!(text.contains("SHA-256"), "{text}");
-    assert!(!setup.blob(FIRST).exists());
-    setup.assert_model(&setup.fetch().0.unwrap());
-}
-
-#[test]
-fn a_file_of_another_size_is_never_left_as_complete() {
-    let setup = Setup::new();
-    setup.server.fault("tokenizer.json", Fault::Short);
-    let (file, text) = hub_error(setup.fetch().0);
-    assert_eq!(file, "tokenizer.json");
-    assert!(text.contains("12 bytes where its list says 13"), "{text}");
-
-    let folder = setup.fetch().0.unwrap();
-    fs::write(setup.blob("tokenizer.json"), "{").unwrap();
-    assert_eq!(setup.fetch().0.unwrap(), folder);
-    setup.assert_model(&folder);
-}
-
-#[test]
-fn an_absent_file_is_named() {
-    let setup = Setup::new();
-    setup.server.fault("config.json", Fault::Status(404));
-    assert_eq!(hub_error(setup.fetch().0).0, "config.json");
-    for file in ["tokenizer.json", "config.json", SECOND] {
-        let content = setup.server.with(|state| state.files.remove(file).unwrap());
-        let (named, text) = hub_error(setup.fetch().0);
-        assert_eq!(named, file);
-        assert!(text.contains("no such file"), "{text}");
-        setup.server.with(|state| state.files.insert(file.to_owned(), content));
-    }
-    let (file, text) = hub_error(setup.hub().fetch(REPO, "v2", &mut |_| {}));
-    assert_eq!(file, "the file list");
-    assert!(text.contains("404") && text.contains("Invalid rev id"), "{text}");
-}
-
-#[test]
 fn a_model_without_an_index_has_one_file_of_weights() {
     let setup = Setup::new();
     setup.server.with(|state| {
@@ -325,79 +221,6 @@ fn a_model_without_an_index_has_one_file_of_weights() {
 
     setup.server.with(|state| state.files.remove(SECOND));
     assert_eq!(hub_error(setup.fetch().0).0, "model.safetensors");
-}
-
-#[test]
-fn a_token_opens_a_gated_repository_and_stays_with_its_host() {
-    let setup = Setup::new();
-    setup.server.with(|state| state.token = Some("hf_secret".into()));
-    for hub in [setup.hub(), setup.hub().with_token("hf_wrong")] {
-        let (_, text) = hub_error(fetch(&hub).0);
-        assert!(text.contains("401") && text.contains("HF_TOKEN") && text.contains("is restricted"), "{text}");
-        assert!(!text.contains("hf_wrong"), "{text}");
-    }
-    setup.server.take_seen();
-    setup.assert_model(&fetch(&setup.hub().with_token("hf_secret")).0.unwrap());
-    let elsewhere: Vec<_> = setup.transfers().into_iter().filter(|seen| seen.path.starts_with("/cdn/")).collect();
-    assert_eq!(elsewhere.len(), 2);
-    assert!(elsewhere.iter().all(|seen| seen.header("authorization").is_none()), "{elsewhere:?}");
-}
-
-#[test]
-fn a_mirror_whose_list_has_only_names_is_asked_for_each_file() {
-    let setup = Setup::new();
-    setup.server.with(|state| {
-        state.detail = ListDetail::NamesOnly;
-        state.token = Some("hf_secret".into());
-    });
-    let hub = setup.hub().with_token("hf_secret");
-    let folder = fetch(&hub).0.unwrap();
-    setup.assert_model(&folder);
-    assert!(setup.blob(FIRST).is_file(), "the content has the name that the hub states before the redirect");
-    let seen = setup.server.take_seen();
-    let asked: Vec<_> = seen.iter().filter(|seen| seen.method == "HEAD").collect();
-    assert!(asked.iter().all(|seen| seen.header("accept-encoding") == Some("identity")));
-    assert!(asked.iter().any(|seen| seen.file() == FIRST));
-
-    assert_eq!(fetch(&hub).0.unwrap(), folder);
-    assert!(setup.transfers().is_empty());
-}
-
-#[test]
-fn the_old_revision_serves_until_the_new_one_is_complete() {
-    let setup = Setup::new();
-    let old = setup.fetch().0.unwrap();
-    setup.server.take_seen();
-    setup.server.with(|state| {
-        state.commit = "d".repeat(40);
-        state.files.insert(SECOND.into(), noise(6000, 3));
-    });
-    setup.server.fault(SECOND, Fault::Status(403));
-    assert_eq!(hub_error(setup.fetch().0).0, SECOND);
-    assert_eq!(fetch(&setup.hub().offline()).0.unwrap(), old);
-
-    let new = setup.fetch().0.unwrap();
-    assert!(new.ends_with("d".repeat(40)));
-    setup.assert_model(&new);
-    assert_eq!(fetch(&setup.hub().offline()).0.unwrap(), new);
-    assert!(setup.transfers().iter().all(|seen| seen.file() == SECOND), "what did not change is not brought again");
-}
-
-#[test]
-fn names_that_lead_elsewhere_are_refused() {
-    let setup = Setup::new();
-    let outside = br#"{"weight_map": {"a": "../../../../outside.safetensors"}}"#;
-    setup.server.with(|state| state.files.insert(INDEX.into(), outside.to_vec()));
-    let (file, text) = hub_error(setup.fetch().0);
-    assert_eq!(file, INDEX);
-    assert!(text.contains("weight_map.a"), "{text}");
-
-    setup.server.take_seen();
-    for (repo, revision) in [("../up", "main"), ("a/b/c", "main"), ("", "main"), (REPO, "../main"), (REPO, "")] {
-        let error = setup.hub().fetch(repo, revision, &mut |_| {}).unwrap_err();
-        assert!(matches!(error, Error::InvalidRequest { .. }), "{error:?}");
-    }
-    assert!(setup.server.take_seen().is_empty());
 }
 
 #[test]

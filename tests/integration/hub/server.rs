@@ -30,11 +30,15 @@ pub(crate) enum Fault {
     Short,
 }
 
-/// What a list tells of each file.
+/// How much the server tells of each file before it sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ListDetail {
-    Blobs,
-    NamesOnly,
+pub(crate) enum Detail {
+    /// The list has each file's size and content name.
+    InList,
+    /// The list has names only, the rest is in the redirect.
+    InRedirect,
+    /// Only the place where the bytes are tells anything.
+    AtPlace,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -49,7 +53,7 @@ pub(crate) struct State {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) faults: HashMap<String, VecDeque<Fault>>,
     pub(crate) token: Option<String>,
-    pub(crate) detail: ListDetail,
+    pub(crate) detail: Detail,
     pub(crate) seen: Vec<Seen>,
     port: u16,
     stopped: bool,
@@ -71,7 +75,7 @@ impl Server {
             files,
             faults: HashMap::new(),
             token: None,
-            detail: ListDetail::Blobs,
+            detail: Detail::InList,
             seen: Vec::new(),
             port: address.port(),
             stopped: false,
@@ -235,12 +239,12 @@ fn next_fault(state: &mut State, file: &str) -> Option<Fault> {
 
 fn list(state: &State) -> Answer {
     let files = state.files.iter().map(|(name, content)| match state.detail {
-        ListDetail::NamesOnly => serde_json::json!({"rfilename": name}),
-        ListDetail::Blobs if is_large(name) => {
+        Detail::InRedirect | Detail::AtPlace => serde_json::json!({"rfilename": name}),
+        Detail::InList if is_large(name) => {
             let lfs = serde_json::json!({"sha256": etag(name, content), "size": content.len(), "pointerSize": 134});
             serde_json::json!({"rfilename": name, "blobId": "0".repeat(40), "size": content.len(), "lfs": lfs})
         }
-        ListDetail::Blobs => {
+        Detail::InList => {
             serde_json::json!({"rfilename": name, "blobId": etag(name, content), "size": content.len()})
         }
     });
@@ -253,8 +257,10 @@ fn list(state: &State) -> Answer {
 fn redirect(state: &State, file: &str, content: &[u8]) -> Answer {
     let mut headers = vec![("X-Repo-Commit", state.commit.clone()), ("Content-Length", "0".to_owned())];
     if is_large(file) {
-        headers.push(("X-Linked-Etag", format!("\"{}\"", etag(file, content))));
-        headers.push(("X-Linked-Size", content.len().to_string()));
+        if state.detail != Detail::AtPlace {
+            headers.push(("X-Linked-Etag", format!("\"{}\"", etag(file, content))));
+            headers.push(("X-Linked-Size", content.len().to_string()));
+        }
         headers.push(("Location", format!("http://localhost:{}/cdn/{file}", state.port)));
         Answer { status: 302, headers, ..Answer::default() }
     } else {
