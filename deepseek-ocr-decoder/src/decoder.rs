@@ -208,3 +208,68 @@ impl Decoder {
         Tensor::from_data(TensorData::new(values, [ids.len()]), (&self.device(), DType::I32))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn embed(decoder: &Decoder, ids: &[u32]) -> Tensor<2> {
+        decoder.embed(&[Segment::Text(ids.to_vec())]).unwrap()
+    }
+
+    #[test]
+    fn a_step_equals_the_prefill_of_the_longer_prompt() {
+        let decoder = fixture::decoder();
+        let ids: Vec<u32> = (0..20).map(|i| (i * 11 + 5) % 37).collect();
+        let mut cache = Cache::new(decoder.config(), 2, 30, &decoder.device());
+        decoder.prefill(embed(&decoder, &ids[..3]), &mut cache, 1);
+        for end in 4..=ids.len() {
+            let stepped = decoder.step(&ids[end - 1..end], &[1], &mut cache);
+            let mut fresh = Cache::new(decoder.config(), 1, end, &decoder.device());
+            let whole = decoder.prefill(embed(&decoder, &ids[..end]), &mut fresh, 0);
+            fixture::assert_close(&fixture::floats(stepped), &fixture::floats(whole), 1e-5);
+            assert_eq!((cache.length(0), cache.length(1)), (0, end));
+        }
+    }
+
+    #[test]
+    fn a_prompt_may_be_read_in_parts_and_a_row_continued_from_a_prefix() {
+        let decoder = fixture::decoder();
+        let ids: Vec<u32> = (0..20).map(|i| (i * 5 + 2) % 37).collect();
+        let mut cache = Cache::new(decoder.config(), 1, 48, &decoder.device());
+        let whole = fixture::floats(decoder.prefill(embed(&decoder, &ids), &mut cache, 0));
+        cache.truncate(0, 8);
+        decoder.prefill(embed(&decoder, &ids[8..13]), &mut cache, 0);
+        let parts = fixture::floats(decoder.prefill(embed(&decoder, &ids[13..]), &mut cache, 0));
+        fixture::assert_close(&parts, &whole, 1e-5);
+        assert_eq!(cache.length(0), 20);
+    }
+
+    #[test]
+    fn prefill_gives_the_last_logits_of_all_outputs() {
+        let decoder = fixture::decoder();
+        let inputs = embed(&decoder, &[1, 30, 2, 8]);
+        let mut cache = Cache::new(decoder.config(), 1, 4, &decoder.device());
+        let last = decoder.prefill(inputs.clone(), &mut cache, 0);
+        let all = decoder.forward_all(inputs);
+        assert_eq!(all.len(), decoder.config().layers);
+        let logits = decoder.logits(all[all.len() - 1].clone());
+        assert_eq!(logits.dims(), [4, decoder.config().vocab]);
+        fixture::assert_close(&fixture::floats(last), &fixture::floats(logits)[3 * 37..], 1e-6);
+    }
+
+    #[test]
+    fn names_are_those_of_the_checkpoint() {
+        let names = |path| Decoder::NAMES.tensor_name(path);
+        assert_eq!(names("lm_head.weight"), "lm_head.weight");
+        assert_eq!(names("layers.1.mlp.gate.weight"), "model.layers.1.mlp.gate.weight");
+    }
+
+    #[test]
+    fn parameters_are_not_drawn_before_they_are_used() {
+        let decoder = fixture::config().init(&Device::flex());
+        assert!(!decoder.lm_head.weight.is_initialized());
+        assert!(!decoder.layers[2].self_attn.q_proj.weight.is_initialized());
+    }
+}

@@ -36,6 +36,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod attention;
 mod block;
 mod cache;
