@@ -1,10 +1,15 @@
 //! Operations that two stages share. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "flex")]
+pub mod flex;
+mod precision;
 pub mod reference;
+
+pub use precision::Precision;
 
 use burn::tensor::Tensor;
 
-/// `y = x W^T + b` over weights in any float type.
+/// `y = x W^T + b` over weights in any float type, with exact products.
 ///
 /// # Shapes
 /// - `x`: `[rows, inputs]`, f32
@@ -12,5 +17,19 @@ use burn::tensor::Tensor;
 /// - `bias`: `[outputs]`, f32
 /// - output: `[rows, outputs]`, f32
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    linear_with(Precision::Exact, x, weight, bias)
+}
+
+/// [`linear`] at a precision of choice.
+///
+/// # Shapes
+/// As those of [`linear`].
+pub fn linear_with(precision: Precision, x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::linear(&x, &weight, bias.as_ref(), precision) {
+        return y;
+    }
+    // Only the CPU's kernels know more than one precision.
+    let _ = precision;
     reference::linear(x, weight, bias)
 }
