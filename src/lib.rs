@@ -32,7 +32,7 @@
 
 mod config;
 mod device;
-#[cfg(feature = "hub-pending")]
+#[cfg(feature = "hub")]
 mod hub;
 mod loader;
 #[cfg(feature = "mini")]
@@ -54,6 +54,8 @@ pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens};
 pub use deepseek_ocr_decoder::{Finish, Sampling};
 pub use deepseek_ocr_preprocess::Page;
 pub use device::{DEVICES, device};
+#[cfg(feature = "hub")]
+pub use hub::{Hub, Progress};
 pub use loader::Loader;
 pub use model::DeepseekOcr;
 pub use request::{NoRepeat, Request};

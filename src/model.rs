@@ -51,6 +51,26 @@ impl DeepseekOcr {
         Self::loader(folder).with_device(device).load()
     }
 
+    /// Downloads a model from the Hugging Face hub, or finds it in the cache, and loads it.
+    ///
+    /// The settings are those of the official client ([`Hub::from_env`](crate::Hub::from_env)); use [`Hub`](crate::Hub) for
+    /// another revision, cache or endpoint, and to follow the download.
+    ///
+    /// ```no_run
+    /// use deepseek_ocr::{DeepseekOcr, Device};
+    ///
+    /// let ocr = DeepseekOcr::from_pretrained("deepseek-ai/DeepSeek-OCR", &Device::flex())?;
+    /// # Ok::<(), deepseek_ocr::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Hub`] naming the file that cannot be had; else as [`from_dir`](Self::from_dir).
+    #[cfg(feature = "hub")]
+    pub fn from_pretrained(repo: &str, device: &Device) -> Result<Self> {
+        let folder = crate::Hub::from_env()?.fetch(repo, crate::Hub::MAIN, &mut |_| {})?;
+        Self::from_dir(folder, device)
+    }
+
     /// A loader for a model folder, to set more than [`from_dir`](Self::from_dir) does.
     pub fn loader(folder: impl AsRef<Path>) -> Loader {
         Loader::new(folder.as_ref())

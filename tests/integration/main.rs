@@ -4,6 +4,8 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 mod batch;
+#[cfg(feature = "hub")]
+mod hub;
 mod mini;
 mod parity;
 mod tokenizer;
