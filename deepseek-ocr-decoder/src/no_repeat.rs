@@ -39,7 +39,7 @@ impl NoRepeat {
     /// let guard = NoRepeat::Sequence { ngram: 3 };
     /// assert_eq!(guard.banned(&[5, 6, 7], &[5, 6]), [7]);
     /// let guard = NoRepeat::Window { ngram: 3, window: 9, allowed: vec![] };
-    /// assert_eq!(guard.banned(&[5, 6, 7], &[5, 6]), []);
+    /// assert!(guard.banned(&[5, 6, 7], &[5, 6]).is_empty());
     /// ```
     pub fn banned(&self, prompt: &[u32], generated: &[u32]) -> Vec<u32> {
         let banned: BTreeSet<u32> = match self {

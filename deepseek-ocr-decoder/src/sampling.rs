@@ -212,12 +212,12 @@ mod tests {
         // Halves after temperature 2: probabilities 8, 4, 2, 1, 1 of 16, in mixed order; 0.8 takes the first three.
         let logits = [2f32, 8.0, 1.0, 4.0, 1.0].map(|weight| 2.0 * weight.ln());
         let mut sampler = nucleus(2.0, 0.8, 11);
-        let mut counts = [0; 5];
+        let mut counts = [0i32; 5];
         (0..14_000).for_each(|_| counts[pick(&mut sampler, &logits, &[]) as usize] += 1);
         assert_eq!((counts[2], counts[4]), (0, 0));
         // Five standard deviations of a count are about 300.
         for (id, expected) in [(1, 8000), (3, 4000), (0, 2000)] {
-            assert!((counts[id] - expected as i32).abs() < 300, "{counts:?}");
+            assert!((counts[id] - expected).abs() < 300, "{counts:?}");
         }
     }
 

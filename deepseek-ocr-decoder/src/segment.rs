@@ -4,6 +4,7 @@ use deepseek_ocr_core::VisionTokens;
 
 /// A piece of a prompt.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // A prompt holds a handful of them.
 pub enum Segment {
     /// Token ids.
     Text(Vec<u32>),
