@@ -28,6 +28,16 @@ pub(crate) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     RgbImage::from_raw(width, height, samples).expect("every pixel became three samples")
 }
 
+/// An image whose pixels are `rgb` of each `N` samples.
+pub(crate) fn map<T, const N: usize>(
+    width: u32,
+    height: u32,
+    samples: &[T],
+    rgb: impl Fn(&[T; N]) -> [u8; 3],
+) -> RgbImage {
+    RgbImage::from_raw(width, height, pixels(samples, rgb)).expect("every pixel became three samples")
+}
+
 fn pixels<T, const N: usize>(samples: &[T], rgb: impl Fn(&[T; N]) -> [u8; 3]) -> Vec<u8> {
     let (pixels, _) = samples.as_chunks();
     let mut out = Vec::with_capacity(pixels.len() * 3);

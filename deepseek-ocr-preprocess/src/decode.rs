@@ -1,26 +1,58 @@
 //! Encoded bytes to a page: format, limits, pixels, orientation, warnings.
 
-use crate::{Page, PageOptions, PageWarning, color};
+use crate::{
+    Page, PageOptions, PageWarning, color,
+    ending::{Ending, ending},
+    frames::frames,
+    orientation::orientation,
+    tiff,
+};
 use deepseek_ocr_core::{Error, Result};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, metadata::Orientation};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use std::io::{Cursor, ErrorKind};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
     let (format, name) = format_of(bytes).ok_or(Error::NotAnImage)?;
-    let warnings: Vec<PageWarning> = Vec::new();
+    if let Some((width, height)) = claimed_size(bytes, format) {
+        check_size(width, height, options)?;
+    }
+    let mut warnings = Vec::new();
+    match ending(bytes, format) {
+        Ending::Complete => {}
+        Ending::MarkMissing => warnings.push(PageWarning::EndMissing { format: name }),
+        Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
+    }
+    let rgb = pixels(bytes, format, name, options)?;
+    match frames(bytes, format) {
+        1 => {}
+        frames => warnings.push(PageWarning::MoreFrames { frames }),
+    }
+    Ok(Page::new(rgb, warnings))
+}
+
+/// The upright pixels of the first frame.
+fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
     let foreign = |error| from_image_error(name, error, options);
+    let indexed = if format == ImageFormat::Tiff { tiff::Indexed::new(bytes) } else { None };
+    let bytes = indexed.as_ref().map_or(bytes, |indexed| &indexed.grey);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_alloc);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(foreign)?;
     check_limits(&decoder, options)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation(&mut decoder, bytes, format);
     let image = DynamicImage::from_decoder(decoder).map_err(foreign)?;
-    let mut image = DynamicImage::from(color::to_rgb(image, options.alpha));
+    let rgb = match (indexed, image) {
+        (Some(indexed), DynamicImage::ImageLuma8(grey)) => {
+            color::map(grey.width(), grey.height(), grey.as_raw(), |&[index]| indexed.color(index))
+        }
+        (_, image) => color::to_rgb(image, options.alpha),
+    };
+    let mut image = DynamicImage::from(rgb);
     image.apply_orientation(orientation);
-    Ok(Page::new(image.into_rgb8(), warnings))
+    Ok(image.into_rgb8())
 }
 
 /// The format by its first bytes, and its name in messages.
@@ -48,15 +80,7 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
 /// Compares what the header claims with the limits; nothing is decoded yet.
 fn check_limits(decoder: &impl ImageDecoder, options: &PageOptions) -> Result<()> {
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(Error::ImageEmpty { width, height });
-    }
-    if width > options.max_width || height > options.max_height {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels"),
-            limit: format!("{} x {} pixels", options.max_width, options.max_height),
-        });
-    }
+    check_size(width, height, options)?;
     let rgb = u64::from(width) * u64::from(height) * 3;
     let needed = decoder.total_bytes().saturating_add(rgb);
     if needed > options.max_alloc {
@@ -68,6 +92,44 @@ fn check_limits(decoder: &impl ImageDecoder, options: &PageOptions) -> Result<()
     Ok(())
 }
 
+fn check_size(width: u32, height: u32, options: &PageOptions) -> Result<()> {
+    if width == 0 || height == 0 {
+        return Err(Error::ImageEmpty { width, height });
+    }
+    if width > options.max_width || height > options.max_height {
+        return Err(Error::ImageTooLarge {
+            found: format!("{width} x {height} pixels"),
+            limit: format!("{} x {} pixels", options.max_width, options.max_height),
+        });
+    }
+    Ok(())
+}
+
+/// The size in the header of a format whose decoder calls an empty or a huge image broken.
+fn claimed_size(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
+    let at = |start: usize| Some(*bytes.get(start..)?.first_chunk::<4>()?);
+    match format {
+        ImageFormat::Png => Some((u32::from_be_bytes(at(16)?), u32::from_be_bytes(at(20)?))),
+        ImageFormat::Bmp => {
+            const CORE_HEADER: u32 = 12;
+            let (width, height) = (i32::from_le_bytes(at(18)?), i32::from_le_bytes(at(22)?));
+            // The oldest header has 16-bit sides; a negative height means rows from the top, a negative width nothing.
+            let modern = u32::from_le_bytes(at(14)?) != CORE_HEADER && width >= 0;
+            modern.then_some((width.unsigned_abs(), height.unsigned_abs()))
+        }
+        ImageFormat::Gif => {
+            let [w0, w1, h0, h1] = at(6)?;
+            Some((u32::from(u16::from_le_bytes([w0, w1])), u32::from(u16::from_le_bytes([h0, h1]))))
+        }
+        ImageFormat::Pnm => {
+            let mut fields = bytes.get(2..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+            let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+            Some((number()?, number()?))
+        }
+        _ => None,
+    }
+}
+
 fn from_image_error(format: &'static str, error: ImageError, options: &PageOptions) -> Error {
     match error {
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -77,5 +139,101 @@ fn from_image_error(format: &'static str, error: ImageError, options: &PageOptio
             Error::ImageTooLarge { found: error.to_string(), limit: format!("{} bytes", options.max_alloc) }
         }
         error => Error::ImageDecode { format, source: Box::new(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{Rgb, codecs::jpeg::JpegEncoder};
+
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(97, 61, |x, y| Rgb([(x * 31 ^ y * 17) as u8, (x * y) as u8, (x * x + y) as u8]))
+    }
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        let picture = DynamicImage::from(picture());
+        // An icon is RGBA always.
+        let picture = if format == ImageFormat::Ico { picture.to_rgba8().into() } else { picture };
+        picture.write_to(&mut bytes, format).expect("encoding to memory");
+        bytes.into_inner()
+    }
+
+    const FORMATS: [ImageFormat; 8] = [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+        ImageFormat::Bmp,
+        ImageFormat::Gif,
+        ImageFormat::Ico,
+        ImageFormat::Pnm,
+    ];
+
+    #[test]
+    fn every_format_is_read_and_lossless_ones_exactly() {
+        for format in FORMATS {
+            let page = Page::from_bytes(&encoded(format)).expect("a whole picture");
+            assert_eq!((page.width(), page.height()), (97, 61), "{format:?}");
+            assert!(page.warnings().is_empty(), "{format:?}");
+            if !matches!(format, ImageFormat::Jpeg | ImageFormat::Gif) {
+                assert_eq!(page.rgb(), &picture(), "{format:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_file_is_truncated_in_every_format() {
+        for format in FORMATS {
+            let bytes = encoded(format);
+            for keep in [bytes.len() / 2, bytes.len() * 3 / 4, bytes.len() * 15 / 16] {
+                let found = Page::from_bytes(&bytes[..keep]);
+                assert!(matches!(found, Err(Error::ImageTruncated { .. })), "{format:?}, {keep}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_end_mark_is_a_warning() {
+        let bytes = encoded(ImageFormat::Jpeg);
+        let page = Page::from_bytes(&bytes[..bytes.len() - 2]).expect("all rows are there");
+        assert_eq!(page.warnings(), [PageWarning::EndMissing { format: "JPEG" }]);
+        assert_eq!(page.rgb(), Page::from_bytes(&bytes).expect("whole").rgb());
+    }
+
+    #[test]
+    fn pictures_without_pixels_have_their_own_error() {
+        let mut png = encoded(ImageFormat::Png);
+        png[16..20].fill(0);
+        let mut bmp = encoded(ImageFormat::Bmp);
+        bmp[18..22].fill(0);
+        let gif = b"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\0;";
+        for bytes in [png.as_slice(), &bmp, gif, b"P6 0 7 255 ", b"P5\n7 0\n255\n"] {
+            let found = Page::from_bytes(bytes);
+            assert!(matches!(found, Err(Error::ImageEmpty { .. })), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn no_format_is_no_image() {
+        for bytes in [b"".as_slice(), b"\xFF", b"a text file", b"%PDF-1.7"] {
+            assert!(matches!(Page::from_bytes(bytes), Err(Error::NotAnImage)));
+        }
+    }
+
+    #[test]
+    fn exif_turns_the_page() {
+        // One EXIF entry: orientation 6, turn by 90 degrees clockwise.
+        let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 100);
+        image::ImageEncoder::set_exif_metadata(&mut encoder, exif.to_vec()).expect("JPEG takes EXIF");
+        encoder.encode_image(&picture()).expect("encoding to memory");
+        let page = Page::from_bytes(&bytes).expect("a whole picture");
+        assert_eq!((page.width(), page.height()), (61, 97));
+        let turned = image::imageops::rotate90(&picture());
+        let far = page.rgb().as_raw().iter().zip(turned.as_raw()).filter(|(a, b)| a.abs_diff(**b) > 64).count();
+        assert!(far * 20 < turned.as_raw().len(), "{far} samples differ much");
     }
 }

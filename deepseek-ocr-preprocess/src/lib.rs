@@ -24,10 +24,16 @@
 
 mod color;
 mod decode;
+mod ending;
 mod fit;
+mod frames;
+mod jpeg;
 mod options;
+mod orientation;
 mod page;
+mod png;
 mod resize;
+mod tiff;
 mod tiling;
 mod views;
 

@@ -1,0 +1,78 @@
+//! Whether a file holds all of its first frame, for the formats whose decoders do not always tell.
+
+use crate::{frames, jpeg, tiff};
+use image::ImageFormat;
+use std::fmt;
+
+/// How a file ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Where it should, or the decoder will tell.
+    Complete,
+    /// After the last row, before the format's end mark.
+    MarkMissing,
+    /// Before the last row, or there is no telling.
+    Cut(Cut),
+}
+
+/// Where a file was cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Header,
+    Pixels,
+    Progressive,
+    Components,
+    Units { present: u64, expected: u64 },
+}
+
+/// How the file ends.
+pub(crate) fn ending(bytes: &[u8], format: ImageFormat) -> Ending {
+    match format {
+        ImageFormat::Jpeg => jpeg::ending(bytes),
+        ImageFormat::Gif => match frames::gif(bytes) {
+            Some((_, true)) => Ending::Complete,
+            Some((0, false)) => Ending::Cut(Cut::Pixels),
+            Some((_, false)) => Ending::MarkMissing,
+            None => Ending::Cut(Cut::Header),
+        },
+        ImageFormat::WebP => webp(bytes),
+        ImageFormat::Tiff if tiff::pages(bytes) == 0 => Ending::Cut(Cut::Header),
+        _ => Ending::Complete,
+    }
+}
+
+fn webp(bytes: &[u8]) -> Ending {
+    const PIXELS: [[u8; 4]; 3] = [*b"VP8 ", *b"VP8L", *b"ANMF"];
+    match frames::webp_chunks(bytes).find(|(kind, _)| PIXELS.contains(kind)) {
+        None => Ending::Cut(Cut::Header),
+        Some((_, false)) => Ending::Cut(Cut::Pixels),
+        Some((_, true)) if frames::webp_chunks(bytes).any(|(_, whole)| !whole) => Ending::MarkMissing,
+        Some((_, true)) => Ending::Complete,
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => f.write_str("the data ends within the header"),
+            Self::Pixels => f.write_str("the data ends within the pixels"),
+            Self::Progressive => f.write_str("a progressive picture without its end mark"),
+            Self::Components => f.write_str("whole colour components are missing"),
+            Self::Units { present, expected } => write!(f, "{present} of {expected} coded units are there"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webp_needs_its_pixel_chunk() {
+        let whole = b"RIFF####WEBPVP8L\x02\0\0\0abEXIF\x04\0\0\0abcd";
+        assert_eq!(ending(whole, ImageFormat::WebP), Ending::Complete);
+        assert_eq!(ending(&whole[..whole.len() - 1], ImageFormat::WebP), Ending::MarkMissing);
+        assert_eq!(ending(&whole[..21], ImageFormat::WebP), Ending::Cut(Cut::Pixels));
+        assert_eq!(ending(&whole[..14], ImageFormat::WebP), Ending::Cut(Cut::Header));
+    }
+}
