@@ -63,3 +63,8 @@ pub use stream::TranscriptStream;
 pub use task::Task;
 pub use tokenizer::{TextStream, Tokenizer};
 pub use transcript::{PixelBox, Region, Transcript, Usage};
+
+/// The README's examples, compiled with the documentation's.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

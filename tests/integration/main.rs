@@ -4,12 +4,15 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 mod batch;
+mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
 mod mini;
 mod parity;
 mod tokenizer;
 mod transcript;
+mod vectors_image;
+mod vectors_ngram;
 mod wrong_files;
 
 /// The device under test.
