@@ -3,10 +3,11 @@
 //!     cargo run --release --example batch -- [IMAGE ..]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use anyhow::Context;
 use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request, Task};
-use std::{error::Error, time::Instant};
+use std::time::Instant;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> anyhow::Result<()> {
     let mut images: Vec<String> = std::env::args().skip(1).collect();
     if images.is_empty() {
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page.png");
@@ -15,10 +16,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ocr = DeepseekOcr::mini(&Device::default())?;
 
     let request = |image: &String| {
-        let page = Page::open(image).map_err(|error| format!("{image}: {error}"))?;
-        Ok::<_, String>(Request::new(page).with_mode(Mode::Tiny).with_task(Task::FreeOcr))
+        let page = Page::open(image).with_context(|| image.clone())?;
+        Ok(Request::new(page).with_mode(Mode::Tiny).with_task(Task::FreeOcr))
     };
-    let requests = images.iter().map(request).collect::<Result<Vec<_>, _>>()?;
+    let requests = images.iter().map(request).collect::<anyhow::Result<Vec<_>>>()?;
     let started = Instant::now();
     let results = ocr.generate_batch(requests);
     let seconds = started.elapsed().as_secs_f64();

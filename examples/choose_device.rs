@@ -5,9 +5,9 @@
 #![allow(clippy::print_stdout)]
 
 use deepseek_ocr::{DEVICES, DeepseekOcr, Mode, Page, Request, Task};
-use std::{error::Error, time::Instant};
+use std::time::Instant;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> anyhow::Result<()> {
     let page = Page::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page.png"))?;
     let request = Request::new(page).with_mode(Mode::Tiny).with_task(Task::FreeOcr);
     for name in DEVICES {

@@ -5,10 +5,10 @@
 //! Without `--model` the embedded mini checkpoint reads; without an image, a page that is shipped with it.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use anyhow::Context;
 use clap::Parser;
 use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request, Task};
 use std::{
-    error::Error,
     io::Write,
     path::{Path, PathBuf},
     time::Instant,
@@ -33,9 +33,9 @@ struct Options {
     model: Option<String>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let page = Page::open(&options.image)?;
+    let page = Page::open(&options.image).with_context(|| options.image.display().to_string())?;
     for warning in page.warnings() {
         eprintln!("warning: {warning}");
     }

@@ -4,12 +4,12 @@
 #![allow(clippy::print_stdout)]
 
 use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request, Task};
-use std::{error::Error, io::Write};
+use std::io::Write;
 
 /// Characters after which the reader has seen enough.
 const ENOUGH: usize = 200;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> anyhow::Result<()> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page.png");
     let image = std::env::args().nth(1).unwrap_or_else(|| shipped.into());
     let ocr = DeepseekOcr::mini(&Device::default())?;

@@ -64,5 +64,9 @@ fn full_text(task: &Task, pages: usize, tokenizer: &Tokenizer) -> Result<String>
     if marks == 1 {
         return Ok(text.replacen(IMAGE, &vec![IMAGE; pages].join("\n"), 1));
     }
-    Err(Error::invalid_request("prompt", format!("{marks} marks {IMAGE}"), format!("one, or {pages}, one for each page")))
+    Err(Error::invalid_request(
+        "prompt",
+        format!("{marks} marks {IMAGE}"),
+        format!("one, or {pages}, one for each page"),
+    ))
 }

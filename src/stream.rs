@@ -96,11 +96,8 @@ impl Iterator for TranscriptStream {
 /// The transcript of a finished row.
 pub(crate) fn transcript(generation: &Generation, row: usize, text: String, source: Source) -> Transcript {
     let ids = generation.ids(row).to_vec();
-    let usage = Usage {
-        vision_tokens: source.vision_tokens,
-        prompt_tokens: source.prompt_tokens,
-        text_tokens: ids.len(),
-    };
+    let usage =
+        Usage { vision_tokens: source.vision_tokens, prompt_tokens: source.prompt_tokens, text_tokens: ids.len() };
     let finish = generation.finish(row).unwrap_or(Finish::Cancelled);
     let probabilities = generation.probabilities(row).to_vec();
     Transcript { text, ids, probabilities, finish, usage, page_size: source.page_size }

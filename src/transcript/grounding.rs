@@ -104,7 +104,9 @@ mod tests {
     #[test]
     fn boxes_that_cannot_be_read_are_left_out_and_odd_ones_clamped() {
         let tag = |boxes: &str| format!("<|ref|>x<|/ref|><|det|>{boxes}<|/det|>");
-        for broken in ["", "[[1,2,3]]", "[[1,2,3,4,5]]", "[1,2,3,4]", "[[1,2,3,4", "__import__('os')", "[[\"1\",2,3,4]]"] {
+        for broken in
+            ["", "[[1,2,3]]", "[[1,2,3,4,5]]", "[1,2,3,4]", "[[1,2,3,4", "__import__('os')", "[[\"1\",2,3,4]]"]
+        {
             assert!(regions(&tag(broken), (10, 10)).is_empty(), "{broken}");
         }
         let odd = regions(&tag("[[-5, 1e9, 999.5, 0]]"), (10, 20));

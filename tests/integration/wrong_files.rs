@@ -33,9 +33,9 @@ fn with_tensors(change: impl FnOnce(&mut BTreeMap<String, (Dtype, Vec<usize>, Ve
     };
     let mut tensors = file.iter().map(parts).collect();
     change(&mut tensors);
-    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
-        (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
     fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
     folder
 }
@@ -136,7 +136,8 @@ fn other_float_types_load() {
 
 #[test]
 fn an_index_that_promises_too_much_or_reaches_outside() {
-    let index = |folder: &TempDir, json: &str| fs::write(folder.path().join("model.safetensors.index.json"), json).unwrap();
+    let index =
+        |folder: &TempDir, json: &str| fs::write(folder.path().join("model.safetensors.index.json"), json).unwrap();
     let folder = folder();
     index(&folder, r#"{"weight_map": {"model.not_there": "model.safetensors"}}"#);
     let error = load(&folder);

@@ -126,9 +126,7 @@ impl Report {
     pub fn equal<T: PartialEq + std::fmt::Debug>(&mut self, golden: &Golden, key: &str, actual: &[T], expected: &[T]) {
         let first = actual.iter().zip(expected).position(|(a, e)| a != e);
         let result = match first {
-            _ if actual.len() != expected.len() => {
-                Err(format!("{} values, expected {}", actual.len(), expected.len()))
-            }
+            _ if actual.len() != expected.len() => Err(format!("{} values, expected {}", actual.len(), expected.len())),
             Some(i) => {
                 let different = actual.iter().zip(expected).filter(|(a, e)| a != e).count();
                 Err(format!("{different} differ, first at {i}: {:?}, expected {:?}", actual[i], expected[i]))

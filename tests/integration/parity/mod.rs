@@ -50,9 +50,7 @@ fn pixels(page: &Page, golden: &Golden, report: &mut Report) -> Views {
     let max_tiles = golden.meta["max_tiles"].parse().unwrap();
     let views = views_with(page, mode, max_tiles);
     let grid = views.grid();
-    for (key, actual) in
-        [("grid_wh", [grid.columns, grid.rows]), ("image_wh", [page.width(), page.height()])]
-    {
+    for (key, actual) in [("grid_wh", [grid.columns, grid.rows]), ("image_wh", [page.width(), page.height()])] {
         if let Some(expected) = golden.i64s(key) {
             report.equal(golden, key, &actual.map(i64::from), expected);
         }
