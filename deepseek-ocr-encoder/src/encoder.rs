@@ -173,3 +173,79 @@ impl Encoder {
         self.layout.image_newline.val().device()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deepseek_ocr_core::{Mode, TileGrid};
+
+    /// Every part of the released model, one block of each kind and a few channels.
+    fn small() -> Encoder {
+        let sam = SamConfig::new(8, 2, 2, vec![1], 64).with_neck_channels(4);
+        let clip = ClipConfig::new(8, 1, 2, 16);
+        EncoderConfig::new(sam, CompressorConfig::new([4, 8]), clip, 6).init(&Device::default())
+    }
+
+    fn view(side: u32, seed: u32) -> View {
+        let pixels = (0..side * side * 3).map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 24) as u8);
+        View::new(side, pixels.collect())
+    }
+
+    fn pages() -> Vec<Views> {
+        let grid = TileGrid { columns: 2, rows: 1 };
+        vec![
+            Views::new(Mode::Small, TileGrid::SINGLE, view(640, 1), Vec::new()),
+            Views::new(Mode::Gundam, grid, view(1024, 2), vec![view(640, 3), view(640, 4)]),
+            Views::new(Mode::Tiny, TileGrid::SINGLE, view(512, 5), Vec::new()),
+        ]
+    }
+
+    #[test]
+    fn pages_together_equal_pages_alone() {
+        let (encoder, pages) = (small(), pages());
+        let together = encoder.encode_batch(&pages);
+        let one_at_a_time = encoder.clone().with_patches_per_call(0).encode_batch(&pages);
+        for ((page, together), apart) in pages.iter().zip(together).zip(one_at_a_time) {
+            let alone = encoder.encode(page);
+            assert_eq!((alone.len(), alone.width()), (page.vision_tokens(), 6));
+            let alone = alone.tensor().into_data();
+            let tolerance = burn::tensor::Tolerance::absolute(1e-5);
+            together.tensor().into_data().assert_approx_eq::<f32>(&alone, tolerance);
+            apart.tensor().into_data().assert_approx_eq::<f32>(&alone, tolerance);
+        }
+    }
+
+    #[test]
+    fn tiles_are_told_apart() {
+        let encoder = small();
+        let [_, page, _] = <[Views; 3]>::try_from(pages()).expect("three pages");
+        let swapped = vec![page.tiles()[1].clone(), page.tiles()[0].clone()];
+        let swapped = Views::new(page.mode(), page.grid(), page.page().clone(), swapped);
+        let [a, b] = [&page, &swapped].map(|views| encoder.encode(views).tensor());
+        // In the first line of the stitched tiles the two halves of ten tokens change places, its end stays.
+        let expected =
+            Tensor::cat(vec![a.clone().narrow(0, 10, 10), a.clone().narrow(0, 0, 10), a.narrow(0, 20, 1)], 0);
+        let worst = |x: Tensor<2>, y: Tensor<2>| (x - y).abs().max().into_scalar::<f32>();
+        assert!(worst(b.clone().narrow(0, 0, 10), b.clone().narrow(0, 10, 10)) > 1e-3, "the tiles are alike");
+        let difference = worst(b.narrow(0, 0, 21), expected);
+        assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn parameters_are_drawn_only_when_used() {
+        // 400 million parameters: drawing them would take seconds and gigabytes.
+        let encoder = EncoderConfig::default().init(&Device::default());
+        assert!(!encoder.sam.pos_embed.is_initialized());
+        assert!(!encoder.compressor.net_3.weight.is_initialized());
+        assert_eq!(encoder.num_params(), 95_569_152 + 303_177_728 + 2_622_720 + 2_560 - UNUSED_PATCH_EMBEDDING);
+    }
+
+    /// The released CLIP holds a patch embedding that nothing reads.
+    const UNUSED_PATCH_EMBEDDING: usize = 1024 * 3 * 14 * 14;
+
+    #[test]
+    fn an_encoder_can_be_shared_between_threads() {
+        fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+        shared(&small());
+    }
+}

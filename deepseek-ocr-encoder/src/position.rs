@@ -54,8 +54,8 @@ fn bicubic(from: usize, to: usize) -> Vec<f32> {
         let end = ((centre + support + 0.5) as usize).min(from);
         let weight = |j: usize| cubic((j as f64 - centre + 0.5) / stretch);
         let sum: f64 = (first..end).map(weight).sum();
-        for j in first..end {
-            row[j] = (weight(j) / sum) as f32;
+        for (j, share) in (first..end).zip(&mut row[first..end]) {
+            *share = (weight(j) / sum) as f32;
         }
     }
     matrix
