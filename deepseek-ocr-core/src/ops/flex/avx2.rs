@@ -113,7 +113,7 @@ mod x86 {
         #[inline(always)]
         fn prefetch(from: *const u8) {
             // SAFETY: a prefetch of any address is allowed.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
         }
     }
 }

@@ -97,7 +97,7 @@ pub(super) trait Simd: Copy {
     }
     /// Writes the transpose of a block of `LANES` x `LANES` words; strides are in words.
     unsafe fn transpose(from: *const u32, from_stride: Stride, to: *mut u32, to_stride: usize);
-    /// Asks for the cache line at `from`, which need not be valid memory.
+    /// Asks for the cache line at `from`, which need not be valid memory, into the second cache.
     fn prefetch(from: *const u8) {
         let _ = from;
     }

@@ -4,7 +4,7 @@ use super::{isa::Simd, stored::Stored};
 use half::bf16;
 use std::marker::PhantomData;
 
-/// Accumulators of one row: two vectors.
+/// Two vectors: sums of one row of a tile, or one step of weights.
 pub(super) type Pair<S> = [<S as Simd>::Vector; 2];
 
 /// A way to multiply f32 activations with stored weights.
@@ -25,11 +25,11 @@ pub(super) trait Product: Send + Sync + 'static {
     /// The instruction set and memory of this size.
     unsafe fn weights<S: Simd>(from: *const Self::Weight) -> Pair<S>;
 
-    /// Adds `2 * LANES` products of one row of activations to its accumulators.
+    /// Adds `2 * LANES` products of one row of activations to its sum.
     ///
     /// # Safety
     /// The instruction set, and `LANES * STEP_WORDS` words of activations.
-    unsafe fn dot<S: Simd>(x: *const u32, w: &Pair<S>, acc: &mut Pair<S>);
+    unsafe fn dot<S: Simd>(x: *const u32, w: &Pair<S>, acc: S::Vector) -> S::Vector;
 
     /// Adds one step of a tile: two numbers of each of `ROWS` rows with `2 * LANES` columns of a panel.
     ///
@@ -64,19 +64,18 @@ impl<T: Stored> Product for Exact<T> {
     }
 
     #[inline(always)]
-    unsafe fn dot<S: Simd>(x: *const u32, w: &Pair<S>, acc: &mut Pair<S>) {
-        for half in 0..2 {
-            // SAFETY: passed on to the caller.
-            acc[half] = unsafe { S::mul_add(S::load(x.cast::<f32>().add(half * S::LANES)), w[half], acc[half]) };
-        }
+    unsafe fn dot<S: Simd>(x: *const u32, w: &Pair<S>, acc: S::Vector) -> S::Vector {
+        let x = x.cast::<f32>();
+        // SAFETY: passed on to the caller.
+        unsafe { S::mul_add(S::load(x.add(S::LANES)), w[1], S::mul_add(S::load(x), w[0], acc)) }
     }
 
     #[inline(always)]
     unsafe fn step<S: Simd, const ROWS: usize>(x: *const u32, w: *const u32, acc: &mut [Pair<S>; ROWS]) {
         // SAFETY: passed on to the caller.
         unsafe {
-            let (left, right) = (T::unpack::<S>(w, 2 * S::LANES), T::unpack::<S>(w.add(S::LANES), 2 * S::LANES));
-            for (number, columns) in [[left.0, right.0], [left.1, right.1]].into_iter().enumerate() {
+            for number in 0..2 {
+                let columns = [T::unpack::<S>(w, number), T::unpack::<S>(w.add(S::LANES), number)];
                 for (row, acc) in acc.iter_mut().enumerate() {
                     let x = S::splat(*x.cast::<f32>().add(number * ROWS + row));
                     *acc = [S::mul_add(x, columns[0], acc[0]), S::mul_add(x, columns[1], acc[1])];
@@ -106,9 +105,9 @@ impl Product for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn dot<S: Simd>(x: *const u32, w: &Pair<S>, acc: &mut Pair<S>) {
+    unsafe fn dot<S: Simd>(x: *const u32, w: &Pair<S>, acc: S::Vector) -> S::Vector {
         // SAFETY: passed on to the caller.
-        acc[0] = unsafe { S::dot_pairs(acc[0], S::load(x.cast()), w[0]) };
+        unsafe { S::dot_pairs(acc, S::load(x.cast()), w[0]) }
     }
 
     #[inline(always)]

@@ -25,11 +25,11 @@ pub(super) trait Stored: Copy + Send + Sync + 'static {
     /// The instruction set, and as many numbers at `from`.
     unsafe fn widen<S: Simd>(from: *const Self) -> (S::Vector, S::Vector);
 
-    /// Reads one step of `LANES` columns, a whole panel `width` words wide: the first and the second number of each.
+    /// Reads the first or the second number (0 or 1) of one step of `LANES` columns in a panel of `2 * LANES`.
     ///
     /// # Safety
     /// The instruction set, and `STEP_WORDS` rows of words.
-    unsafe fn unpack<S: Simd>(from: *const u32, width: usize) -> (S::Vector, S::Vector);
+    unsafe fn unpack<S: Simd>(from: *const u32, number: usize) -> S::Vector;
 
     /// Lays `LANES * PER_WORD` numbers of `LANES` rows, `stride` numbers apart, into `LANES` rows of words.
     ///
@@ -60,9 +60,10 @@ impl Stored for bf16 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(from: *const u32, _: usize) -> (S::Vector, S::Vector) {
+    unsafe fn unpack<S: Simd>(from: *const u32, number: usize) -> S::Vector {
         // SAFETY: passed on to the caller.
-        unsafe { S::widen_pairs(from) }
+        let (first, second) = unsafe { S::widen_pairs(from) };
+        if number == 0 { first } else { second }
     }
 
     #[inline(always)]
@@ -91,9 +92,9 @@ impl Stored for f16 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(from: *const u32, width: usize) -> (S::Vector, S::Vector) {
+    unsafe fn unpack<S: Simd>(from: *const u32, number: usize) -> S::Vector {
         // SAFETY: passed on to the caller.
-        unsafe { (S::load(from.cast()), S::load(from.add(width).cast())) }
+        unsafe { S::load(from.add(number * 2 * S::LANES).cast()) }
     }
 
     #[inline(always)]
@@ -129,9 +130,9 @@ impl Stored for f32 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(from: *const u32, width: usize) -> (S::Vector, S::Vector) {
+    unsafe fn unpack<S: Simd>(from: *const u32, number: usize) -> S::Vector {
         // SAFETY: passed on to the caller.
-        unsafe { (S::load(from.cast()), S::load(from.add(width).cast())) }
+        unsafe { S::load(from.add(number * 2 * S::LANES).cast()) }
     }
 
     #[inline(always)]

@@ -200,12 +200,13 @@ unsafe fn pack_panel<S: Simd, T: Stored>(weights: &[T], inputs: usize, panel: &m
         let mut packed = 0;
         if weights.len() == S::LANES * inputs {
             packed = inputs / T::PER_WORD / S::LANES * S::LANES;
+            let next = weights.as_ptr_range().end.cast::<u8>().wrapping_add(PREFETCH_BYTES);
             for word in (0..packed).step_by(S::LANES) {
                 // SAFETY: LANES rows have LANES words from here on, and so has the panel.
                 unsafe {
                     let from = weights.as_ptr().add(word * T::PER_WORD);
                     for row in 0..S::LANES {
-                        S::prefetch(from.wrapping_add(row * inputs).cast::<u8>().wrapping_add(PREFETCH_BYTES));
+                        S::prefetch(next.wrapping_add((word + row) * S::LANES * T::PER_WORD * size_of::<T>()));
                     }
                     T::pack::<S>(from, inputs, panel.as_mut_ptr().add(word * width + group * S::LANES), width);
                 }
@@ -224,5 +225,5 @@ unsafe fn pack_panel<S: Simd, T: Stored>(weights: &[T], inputs: usize, panel: &m
     }
 }
 
-/// How far ahead of the packing weights are asked for: four cache lines in each row.
-const PREFETCH_BYTES: usize = 256;
+/// How far behind the rows at hand weights are asked for, in the order of memory.
+const PREFETCH_BYTES: usize = 4096;
