@@ -14,8 +14,10 @@ mod dots;
 mod gemm;
 mod isa;
 mod kernel;
+mod layer;
 mod matrix;
 mod portable;
+mod prepared;
 mod product;
 mod scratch;
 mod stored;
@@ -23,7 +25,9 @@ mod tiles;
 
 pub use isa::Isa;
 pub use kernel::Kernel;
+pub use layer::Layer;
 pub use matrix::{Matrix, Weights};
+pub use prepared::Prepared;
 
 use super::Precision;
 use burn::{
@@ -34,7 +38,7 @@ use burn_flex::FlexTensor;
 use half::{bf16, f16};
 
 /// Rows up to which this crate's product with f32 weights is used; for more, Flex's own is as good.
-const FEW_ROWS_OF_F32: usize = 8;
+const FEW_ROWS_OF_F32: usize = 20;
 
 /// [`linear`](super::linear), or nothing where a tensor is not on Flex, is tracked by autodiff or has another type.
 pub(super) fn linear(

@@ -7,7 +7,7 @@ use super::{
     product::Product,
     stored::padded,
 };
-use std::{marker::PhantomData, ops::Range};
+use std::marker::PhantomData;
 
 /// Lays rows of activations out for [`Dots`]: each row in steps of `2 * LANES` numbers, the last filled up with zeros.
 pub(super) struct Prepare<'a, P> {
@@ -56,17 +56,16 @@ impl<P: Product> Work for Prepare<'_, P> {
 impl<P: Product> Work for Dots<'_, P> {
     type Output = ();
 
+    /// A row's sums do not depend on how many rows there are: `steady` kernels rely on it.
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let outputs = self.weights.len().checked_div(self.inputs).unwrap_or(0);
         // SAFETY: passed on to the caller.
         unsafe {
-            match self.rows {
-                // One stream is what memory reads fastest, as long as the activations stay in the first cache.
-                1 if self.inputs <= LONG_ROW => self.outputs::<S, 1, 8>(0..outputs),
-                _ if S::TILE_ROWS < WIDE_TILE_ROWS => self.outputs::<S, 2, 1>(0..outputs),
-                1 => self.outputs::<S, 4, 2>(0..outputs),
-                _ => self.outputs::<S, 4, 1>(0..outputs),
+            if self.rows <= 2 || S::TILE_ROWS >= WIDE_TILE_ROWS {
+                self.outputs::<S, 4>(outputs);
+            } else {
+                self.outputs::<S, 2>(outputs);
             }
         }
     }
@@ -77,29 +76,27 @@ impl<P: Product> Work for Dots<'_, P> {
 const PREFETCH_BYTES: usize = 4096;
 /// Rows of activations at once.
 const GROUP_ROWS: usize = 4;
-/// Inputs whose activations no longer leave room in a first cache of 32 KiB.
-const LONG_ROW: usize = 4096;
 /// Instruction sets whose tiles have as many rows have registers for four rows of weights at once.
 const WIDE_TILE_ROWS: usize = 12;
 
 impl<P: Product> Dots<'_, P> {
     /// `WIDTH` rows of weights at a time; a second group of rows finds them in the first cache.
     #[inline(always)]
-    unsafe fn outputs<S: Simd, const WIDTH: usize, const UNROLL: usize>(&self, range: Range<usize>) {
-        let whole = range.end - range.len() % WIDTH;
+    unsafe fn outputs<S: Simd, const WIDTH: usize>(&self, outputs: usize) {
+        let whole = outputs - outputs % WIDTH;
         // SAFETY: groups stay within the rows and outputs that the caller vouches for.
         unsafe {
-            for output in (range.start..whole).step_by(WIDTH) {
-                self.rows::<S, WIDTH, UNROLL>(output);
+            for output in (0..whole).step_by(WIDTH) {
+                self.rows::<S, WIDTH>(output);
             }
-            for output in whole..range.end {
-                self.rows::<S, 1, UNROLL>(output);
+            for output in whole..outputs {
+                self.rows::<S, 1>(output);
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn rows<S: Simd, const WIDTH: usize, const UNROLL: usize>(&self, output: usize) {
+    unsafe fn rows<S: Simd, const WIDTH: usize>(&self, output: usize) {
         let mut row = 0;
         while row < self.rows {
             let left = self.rows - row;
@@ -107,22 +104,18 @@ impl<P: Product> Dots<'_, P> {
             row += unsafe {
                 // Nearly equal groups: one of four rows and one of one cost more than two of three and two.
                 match left.div_ceil(left.div_ceil(GROUP_ROWS)) {
-                    1 => self.group::<S, 1, WIDTH, UNROLL>(row, output),
-                    2 => self.group::<S, 2, WIDTH, 1>(row, output),
-                    3 => self.group::<S, 3, WIDTH, 1>(row, output),
-                    _ => self.group::<S, GROUP_ROWS, WIDTH, 1>(row, output),
+                    1 => self.group::<S, 1, WIDTH>(row, output),
+                    2 => self.group::<S, 2, WIDTH>(row, output),
+                    3 => self.group::<S, 3, WIDTH>(row, output),
+                    _ => self.group::<S, GROUP_ROWS, WIDTH>(row, output),
                 }
             };
         }
     }
 
-    /// `ROWS` rows with `WIDTH` rows of weights, `UNROLL` steps at once: that many sums are under way together.
+    /// `ROWS` rows with `WIDTH` rows of weights: that many sums are under way at once.
     #[inline(always)]
-    unsafe fn group<S: Simd, const ROWS: usize, const WIDTH: usize, const UNROLL: usize>(
-        &self,
-        row: usize,
-        output: usize,
-    ) -> usize {
+    unsafe fn group<S: Simd, const ROWS: usize, const WIDTH: usize>(&self, row: usize, output: usize) -> usize {
         const { assert!(S::LANES <= MAX_LANES) };
         let (step, words) = (2 * S::LANES, S::LANES * P::STEP_WORDS);
         let (steps, rest) = (self.inputs / step, self.inputs % step);
@@ -130,32 +123,21 @@ impl<P: Product> Dots<'_, P> {
         let weights = &self.weights[output * self.inputs..][..WIDTH * self.inputs];
         // SAFETY: steps stay within a row of weights and the prepared rows; the rest is read from a padded copy.
         unsafe {
-            let mut acc = [[[S::zero(); ROWS]; WIDTH]; UNROLL];
+            let mut acc = [[S::zero(); ROWS]; WIDTH];
             let (x, w) = (self.x.as_ptr().add(row * stride), weights.as_ptr());
             let next = w.wrapping_add(WIDTH * self.inputs).cast::<u8>().wrapping_add(PREFETCH_BYTES);
-            let unrolled = steps - steps % UNROLL;
-            for first in (0..unrolled).step_by(UNROLL) {
-                for (ahead, acc) in acc.iter_mut().enumerate() {
-                    let i = first + ahead;
-                    for (at, acc) in acc.iter_mut().enumerate() {
-                        S::prefetch(next.wrapping_add((i * WIDTH + at) * step * size_of::<P::Weight>()));
-                        multiply::<S, P, ROWS>(x.add(i * words), stride, w.add(at * self.inputs + i * step), acc);
-                    }
+            for i in 0..steps {
+                for (at, acc) in acc.iter_mut().enumerate() {
+                    S::prefetch(next.wrapping_add((i * WIDTH + at) * step * size_of::<P::Weight>()));
+                    multiply::<S, P, ROWS>(x.add(i * words), stride, w.add(at * self.inputs + i * step), acc);
                 }
             }
-            for (at, acc) in acc[0].iter_mut().enumerate() {
-                let w = &weights[at * self.inputs..][..self.inputs];
-                for i in unrolled..steps {
-                    multiply::<S, P, ROWS>(x.add(i * words), stride, w.as_ptr().add(i * step), acc);
-                }
+            for (at, acc) in acc.iter_mut().enumerate() {
                 if rest > 0 {
-                    let last = padded(&w[steps * step..]);
+                    let last = padded(&weights[at * self.inputs..][steps * step..self.inputs]);
                     multiply::<S, P, ROWS>(x.add(steps * words), stride, last.as_ptr(), acc);
                 }
-            }
-            for at in 0..WIDTH {
-                for of in 0..ROWS {
-                    let sum = acc.iter().fold(S::zero(), |sum, acc| S::add(sum, acc[at][of]));
+                for (of, &mut sum) in acc.iter_mut().enumerate() {
                     *self.y.add((row + of) * self.stride + output + at) = S::sum(sum);
                 }
             }
