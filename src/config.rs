@@ -70,7 +70,7 @@ fn decoder(config: &Value) -> Result<DecoderConfig> {
         rms_eps: fields.number("rms_norm_eps", RMS_EPS)?,
         rope_theta: fields.number("rope_theta", ROPE_THETA)?,
     };
-    if config.hidden % (2 * heads) != 0 {
+    if !config.hidden.is_multiple_of(2 * heads) {
         return Err(fields.error("num_attention_heads", heads, format!("a divisor of half of {}", config.hidden)));
     }
     if config.experts_per_token > config.experts {

@@ -44,7 +44,7 @@ pub(crate) fn options(answer: &AnswerOptions, tokenizer: &Tokenizer) -> Generate
         },
     };
     GenerateOptions::new(tokenizer.eos())
-        .with_sampling(answer.sampling.clone())
+        .with_sampling(answer.sampling)
         .with_no_repeat(no_repeat)
         .with_max_new_tokens(answer.max_new_tokens)
 }
