@@ -113,8 +113,9 @@ impl Report {
         let (mut worst, mut at) = (0f32, 0);
         for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
             let difference = if a == e { 0.0 } else { (a - e).abs() };
-            if !(difference <= worst) {
-                (worst, at) = (if difference.is_nan() { f32::INFINITY } else { difference }, i);
+            let difference = if difference.is_nan() { f32::INFINITY } else { difference };
+            if difference > worst {
+                (worst, at) = (difference, i);
             }
         }
         let tolerance = tolerance() * (1.0 + scale);
