@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+"""Times PyTorch on the work that our benches time, and sets the two side by side.
+
+    pip install torch transformers            # PyPI; 2.15 and 5.23 when this was written
+    python benches/compare.py                 # PyTorch alone: one JSON object a line
+    python benches/compare.py --against       # A B A B with our benches, then a table of ratios
+    python benches/compare.py --quick --only step,prefill --against
+
+The modules are those of `transformers.models.unlimited_ocr`, which has the towers and the decoder of DeepSeek-OCR, at
+their true sizes with random weights. Attention is `sdpa`; of the ways that the module offers to run its experts the
+fastest one counts. Full attention with a plain cache stands in for that model's own sliding window.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+
+# Products of the model's shapes: rows, inputs, outputs. The first is the largest dense one of the Base view.
+SHAPES = [(4096, 768, 3072), (4096, 3072, 768), (4096, 768, 2304), (257, 1024, 4096), (300, 1280, 1280), (300, 1280, 3584)]
+
+# Vision tokens with line ends, and the prompt around them: what our `page` bench reads.
+MODES = {"small": (640, 111), "base": (1024, 273)}
+TEXT_TOKENS = 5
+NEW_TOKENS = 300
+
+EXPERTS = ["eager", "batched_mm", "grouped_mm"]
+VOCABULARY = 129280
+DEVIATION = 0.02
+
+# Which of our benches times the work of a part.
+OURS = {"encoder": "encoder", "prefill": "prefill", "step": "step", "page": "page", "linear": "linear"}
+
+
+def main():
+    options = parse()
+    if options.against:
+        return against(options)
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    torch.manual_seed(0)
+    parts = {"linear": linears, "encoder": encoders, "prefill": prefills, "step": steps, "page": pages}
+    for dtype in [torch.bfloat16, torch.float32]:
+        model = Model(dtype, options)
+        for part in options.only:
+            parts[part](model)
+        del model
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="linear,encoder,prefill,step,page", help="parts, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, 40 tokens instead of 300")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--against", action="store_true", help="alternate with our benches and print ratios")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of `--against`")
+    parser.add_argument("--lines", help="keep the JSON lines of `--against` in this file")
+    options = parser.parse_args()
+    options.only = options.only.split(",")
+    unknown = set(options.only) - set(OURS)
+    if unknown:
+        parser.error(f"unknown parts {sorted(unknown)}, expected some of {sorted(OURS)}")
+    return options
+
+
+class Model:
+    """The modules of one data type, made when they are first asked for."""
+
+    def __init__(self, dtype, options):
+        import torch
+
+        self.dtype, self.options = dtype, options
+        self.name = {torch.bfloat16: "bf16", torch.float32: "f32"}[dtype]
+        self._whole = None
+
+    def whole(self):
+        import torch
+        from transformers import UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration, UnlimitedOcrTextConfig
+
+        if self._whole is None:
+            text = UnlimitedOcrTextConfig(layer_types=["full_attention"] * 12)
+            config = UnlimitedOcrConfig(text_config=text)
+            config._attn_implementation = "sdpa"
+            with torch.device("meta"):
+                model = UnlimitedOcrForConditionalGeneration(config)
+            model = model.to(self.dtype).to_empty(device="cpu").eval()
+            for parameter in model.parameters():
+                fill(parameter)
+            for module in model.modules():
+                if "Norm" in type(module).__name__:
+                    module.weight.data.fill_(1.0)
+                if hasattr(module, "position_ids") and isinstance(getattr(module, "position_ids"), torch.Tensor):
+                    module.position_ids.copy_(torch.arange(module.position_ids.shape[-1])[None])
+            rotary = model.model.language_model.rotary_emb
+            fresh = type(rotary)(config=config.text_config)
+            model.model.language_model.rotary_emb = fresh
+            self._whole = model
+        return self._whole
+
+    def experts(self, implementation):
+        self.whole().config.text_config._experts_implementation = implementation
+
+
+def fill(parameter):
+    """Uniform numbers of the deviation that the released code starts from; generated once and repeated: 6.7 GB of
+    fresh ones would take a minute."""
+    import torch
+
+    global NUMBERS
+    if "NUMBERS" not in globals():
+        NUMBERS = (torch.rand(1 << 22) * 2 - 1) * DEVIATION * 3**0.5
+    flat = parameter.data.view(-1)
+    for start in range(0, flat.numel(), NUMBERS.numel()):
+        piece = flat[start : start + NUMBERS.numel()]
+        # Another offset each time, so that no two matrices are alike.
+        piece.copy_(NUMBERS.roll(start // NUMBERS.numel() * 977 + flat.numel() % 4093)[: piece.numel()])
+
+
+def timed(work, options, budget=6.0):
+    """The fastest of several runs; the first one, which prepares buffers, does not count."""
+    start = time.perf_counter()
+    work()
+    once = time.perf_counter() - start
+    runs = 2 if options.quick else 3
+    runs = max(runs, min(200, int((budget / (4 if options.quick else 1)) / max(once, 1e-6))))
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def report(name, seconds, **more):
+    print(json.dumps({"name": f"torch/{name}", "seconds": seconds, **more}), flush=True)
+
+
+def linears(model):
+    """Dense products: what oneDNN makes of the model's shapes."""
+    import torch
+
+    for rows, inputs, outputs in SHAPES:
+        x = torch.randn(rows, inputs).to(model.dtype)
+        weight = (torch.randn(outputs, inputs) * DEVIATION).to(model.dtype)
+        seconds = timed(lambda: torch.nn.functional.linear(x, weight), model.options, 1.0)
+        rate = 2 * rows * inputs * outputs / seconds
+        report(f"linear/{model.name}/{rows}x{inputs}x{outputs}", seconds, gflops=round(rate / 1e9, 1))
+
+
+def encoders(model):
+    import torch
+
+    whole = model.whole().model
+    for mode, (side, _) in MODES.items():
+        pixels = torch.randn(1, 3, side, side).to(model.dtype)
+
+        def work():
+            return whole.multi_modal_projector(whole.vision_tower(pixels).last_hidden_state)
+
+        assert torch.isfinite(work()).all()
+        report(f"encoder/{model.name}/{mode}", timed(work, model.options))
+
+
+def read(model, rows, positions):
+    """A cache after a prompt of random tokens."""
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    ids = torch.randint(0, VOCABULARY, (rows, positions))
+    out = model.whole()(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    assert torch.isfinite(out.logits).all()
+    return cache
+
+
+def fastest_experts(work, model, positions, budget=6.0):
+    """Seconds and name of the fastest way to run the experts."""
+    times = {}
+    for implementation in EXPERTS:
+        # It copies the weights of each position's experts: 13 GB for 116 positions, 80 seconds.
+        if implementation == "batched_mm" and positions > 4:
+            continue
+        model.experts(implementation)
+        try:
+            times[implementation] = timed(work, model.options, budget)
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            print(f"{implementation}: {error}", file=sys.stderr)
+    best = min(times, key=times.get)
+    model.experts(best)
+    return times[best], best, {name: round(seconds, 5) for name, seconds in times.items()}
+
+
+def prefills(model):
+    for positions in [116, 300]:
+        seconds, best, all_of_them = fastest_experts(lambda: read(model, 1, positions), model, positions)
+        report(f"prefill/{model.name}/{positions}", seconds, experts=best, tried=all_of_them)
+
+
+def steps(model):
+    import torch
+
+    for rows in [1, 4, 16]:
+        model.experts("eager")
+        cache = read(model, rows, 32 if model.options.quick else 300)
+
+        def work():
+            ids = torch.randint(0, VOCABULARY, (rows, 1))
+            model.whole()(input_ids=ids, past_key_values=cache, use_cache=True)
+
+        seconds, best, all_of_them = fastest_experts(work, model, rows, 2.0)
+        report(f"step/{model.name}/batch{rows}", seconds, experts=best, tried=all_of_them)
+
+
+def pages(model):
+    """From pixels to tokens, the most probable token each time."""
+    import torch
+    from transformers import DynamicCache
+
+    side, vision = MODES["small"]
+    tokens = 40 if model.options.quick else NEW_TOKENS
+    whole = model.whole()
+    pixels = torch.randn(1, 3, side, side).to(model.dtype)
+    text = torch.randint(0, 100_000, (TEXT_TOKENS,))
+    placeholders = torch.full((vision,), whole.config.image_token_id)
+    ids = torch.cat([text[:1], placeholders, text[1:]])[None]
+
+    def generate():
+        cache = DynamicCache()
+        start = time.perf_counter()
+        out = whole(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        first = time.perf_counter() - start
+        token = out.logits[:, -1].argmax(-1, keepdim=True)
+        for _ in range(tokens - 1):
+            out = whole(input_ids=token, past_key_values=cache, use_cache=True)
+            token = out.logits[:, -1].argmax(-1, keepdim=True)
+        return time.perf_counter() - start, first
+
+    times = {}
+    for implementation in ["eager", "grouped_mm"]:
+        model.experts(implementation)
+        try:
+            times[implementation] = min(generate() for _ in range(1 if model.options.quick else 2))
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            print(f"{implementation}: {error}", file=sys.stderr)
+    best = min(times, key=times.get)
+    seconds, first = times[best]
+    per_token = (seconds - first) / (tokens - 1)
+    report(f"page/{model.name}/small", seconds, experts=best, tokens=tokens)
+    report(f"page/{model.name}/small/first", first)
+    report(f"page/{model.name}/small/token", per_token)
+
+
+def against(options):
+    """Alternates our benches and PyTorch, so that both meet the same neighbours on the machine."""
+    lines = []
+    for round_ in range(options.rounds):
+        for part in options.only:
+            lines += run(ours(part, options), round_)
+            lines += run(theirs(part, options), round_)
+    if options.lines:
+        with open(options.lines, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    best, seen = {}, {}
+    for line in lines:
+        if "seconds" in line:
+            seen.setdefault(line["name"], []).append(line["seconds"])
+    best = {name: min(times) for name, times in seen.items()}
+    print("| work | ours | limit | PyTorch | PyTorch / ours |")
+    print("|---|---:|---:|---:|---:|")
+    limits = {line["name"]: line["limit_seconds"] for line in lines if line.get("limit_seconds")}
+    for name, seconds in best.items():
+        if name.startswith("torch/"):
+            continue
+        rival = best.get(f"torch/{rival_of(name)}")
+        limit = f"{limits[name]:.4g} s" if name in limits else ""
+        ratio = f"{rival / seconds:.2f}" if rival else ""
+        print(f"| `{name}` | {seconds:.4g} s | {limit} | {f'{rival:.4g} s' if rival else ''} | {ratio} |")
+    for name, seconds in best.items():
+        if name.startswith("torch/") and not any(f"torch/{rival_of(other)}" == name for other in best):
+            print(f"| `{name}` | | | {seconds:.4g} s | |")
+    spread = max((max(times) / min(times) for times in seen.values() if len(times) > 1), default=1)
+    middle = statistics.median([max(times) / min(times) for times in seen.values()])
+    print(f"\nslowest over fastest round: {middle:.2f} in the middle, {spread:.2f} at most; load {os.getloadavg()[0]:.1f}")
+
+
+def rival_of(name):
+    """Our quantised weights are compared with PyTorch's bf16."""
+    for format_ in ["/q8/", "/q4/"]:
+        name = name.replace(format_, "/bf16/")
+    return name
+
+
+def ours(part, options):
+    command = ["cargo", "bench", "--quiet", "--bench", OURS[part], "--", "--json"]
+    return command + (["--quick"] if options.quick else [])
+
+
+def theirs(part, options):
+    command = [sys.executable, os.path.abspath(__file__), "--only", part, "--threads", str(options.threads)]
+    return command + (["--quick"] if options.quick else [])
+
+
+def run(command, round_):
+    print("+", " ".join(command), file=sys.stderr, flush=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [{**line, "round": round_} for line in lines]
+
+
+if __name__ == "__main__":
+    main()

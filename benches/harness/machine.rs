@@ -1,0 +1,79 @@
+//! What the machine can do at best, measured in the same run as the work.
+
+use super::{Format, Options, Work, fastest};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use deepseek_ocr_core::ops::{Precision, linear_with};
+use std::thread;
+
+/// The machine's limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    bandwidth: f64,
+    bf16: f64,
+    f32: f64,
+}
+
+/// What the read bandwidth is measured over: far more than any cache holds.
+const READ_BYTES: usize = 2 << 30;
+
+/// Rows, inputs and outputs of the products among which the fastest is the limit: the largest of SAM and of CLIP, in
+/// row counts that keep the output below 32 MB.
+const PRODUCTS: [[usize; 3]; 3] = [[2048, 768, 3072], [2048, 3072, 768], [1024, 1024, 4096]];
+
+impl Machine {
+    /// Measures; takes a few seconds.
+    pub fn measure(options: &Options) -> Self {
+        let runs = options.runs(10, 5);
+        Self { bandwidth: bandwidth(runs), bf16: dense(DType::BF16, runs), f32: dense(DType::F32, runs) }
+    }
+
+    /// Bytes a second.
+    pub fn bandwidth(&self) -> f64 {
+        self.bandwidth
+    }
+
+    /// Operations a second of a product with weights in this format; quantised ones are held against bf16.
+    pub fn dense(&self, format: Format) -> f64 {
+        if format == Format::F32 { self.f32 } else { self.bf16 }
+    }
+
+    /// The time that some work takes at least: reading its weights or doing its sums, whichever takes longer.
+    pub fn limit(&self, work: Work, format: Format) -> f64 {
+        (work.bytes / self.bandwidth).max(work.flops / self.dense(format))
+    }
+}
+
+fn bandwidth(runs: usize) -> f64 {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    // Not zeros, of which the system would have one page for all.
+    let words: Vec<u64> = (0..(READ_BYTES / size_of::<u64>()) as u64).collect();
+    let read = || {
+        thread::scope(|scope| {
+            let tasks = words.chunks(words.len().div_ceil(threads)).map(|part| scope.spawn(|| sum(part)));
+            tasks.collect::<Vec<_>>().into_iter().map(|task| task.join().unwrap_or(0)).fold(0, u64::wrapping_add)
+        })
+    };
+    READ_BYTES as f64 / fastest(runs, read)
+}
+
+/// Several sums, so that additions do not wait for each other.
+fn sum(words: &[u64]) -> u64 {
+    let mut sums = [0u64; 32];
+    for chunk in words.chunks_exact(sums.len()) {
+        sums.iter_mut().zip(chunk).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
+    }
+    sums.into_iter().fold(0, u64::wrapping_add)
+}
+
+fn dense(dtype: DType, runs: usize) -> f64 {
+    let device = Device::flex();
+    let rate = |[rows, inputs, outputs]: [usize; 3]| {
+        let x = Tensor::<2>::random([rows, inputs], Distribution::Uniform(-1.0, 1.0), &device);
+        let weight: TensorData =
+            Tensor::<2>::random([outputs, inputs], Distribution::Uniform(-1.0, 1.0), &device).into_data();
+        let weight = Tensor::<2>::from_data(weight.convert_dtype(dtype), (&device, dtype));
+        let seconds = fastest(runs, || linear_with(Precision::Bf16, x.clone(), weight.clone(), None));
+        2.0 * (rows * inputs * outputs) as f64 / seconds
+    };
+    PRODUCTS.into_iter().map(rate).fold(0.0, f64::max)
+}

@@ -1,0 +1,123 @@
+//! The released model's dimensions, filled with random weights or from a folder.
+
+use super::{Options, Storage, fill};
+use anyhow::Result;
+use clap::ValueEnum;
+use deepseek_ocr::{
+    DeepseekOcr, Device,
+    decoder::{Decoder, DecoderConfig},
+    encoder::{Encoder, EncoderConfig},
+};
+use deepseek_ocr_core::View;
+
+/// In which form the large weights are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As released.
+    Bf16,
+    /// Widened to single precision.
+    F32,
+}
+
+/// The encoder with its dimensions.
+#[derive(Debug)]
+pub struct EncoderBench {
+    /// The module.
+    pub encoder: Encoder,
+    /// Its dimensions.
+    pub config: EncoderConfig,
+}
+
+/// The decoder.
+#[derive(Debug)]
+pub struct DecoderBench {
+    /// The module.
+    pub decoder: Decoder,
+}
+
+impl Format {
+    /// What a bench of the encoder runs: its weights are never quantised.
+    pub const ENCODER: [Self; 2] = [Self::Bf16, Self::F32];
+    /// What a bench of the decoder runs.
+    pub const DECODER: [Self; 1] = [Self::Bf16];
+
+    /// As it stands in the names of cases.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
+    /// Bits of a weight, scales included.
+    pub fn bits(self) -> f64 {
+        match self {
+            Self::Bf16 => 16.0,
+            Self::F32 => 32.0,
+        }
+    }
+
+    fn storage(self) -> Storage {
+        match self {
+            Self::Bf16 => Storage::Bf16,
+            Self::F32 => Storage::F32,
+        }
+    }
+}
+
+impl EncoderBench {
+    /// Of the folder that the options name, or random. A folder's dimensions are taken to be the released ones.
+    pub fn new(options: &Options, format: Format) -> Result<Self> {
+        let config = EncoderConfig::default();
+        let device = Device::flex();
+        let encoder = match &options.model {
+            Some(folder) => DeepseekOcr::from_dir(folder, &device)?.encoder().clone(),
+            None => fill(config.init(&device), format.storage(), &device),
+        };
+        Ok(Self { encoder, config })
+    }
+}
+
+impl DecoderBench {
+    /// Of the folder that the options name, or random.
+    pub fn new(options: &Options, format: Format) -> Result<Self> {
+        let device = Device::flex();
+        let decoder = match &options.model {
+            Some(folder) => DeepseekOcr::from_dir(folder, &device)?.decoder().clone(),
+            None => fill(released_decoder().init(&device), format.storage(), &device),
+        };
+        Ok(Self { decoder })
+    }
+
+    /// Token ids that are spread over the vocabulary.
+    pub fn ids(&self, count: usize, seed: u32) -> Vec<u32> {
+        let vocab = self.decoder.config().vocab as u32;
+        let spread = |i: u32| (i ^ seed << 16).wrapping_mul(2_654_435_761) % vocab;
+        (1..=count as u32).map(spread).collect()
+    }
+}
+
+/// The released `config.json`.
+fn released_decoder() -> DecoderConfig {
+    DecoderConfig {
+        vocab: 129_280,
+        hidden: 1280,
+        layers: 12,
+        heads: 10,
+        dense_width: 6848,
+        dense_layers: 1,
+        experts: 64,
+        experts_per_token: 6,
+        expert_width: 896,
+        shared_width: 1792,
+        context: 8192,
+        rms_eps: 1e-6,
+        rope_theta: 10_000.0,
+    }
+}
+
+/// A view of noise.
+pub fn view(side: u32, seed: u32) -> View {
+    let pixels = (0..side * side * 3).map(|i| ((i ^ seed << 8).wrapping_mul(2_654_435_761) >> 24) as u8);
+    View::new(side, pixels.collect())
+}

@@ -1,0 +1,107 @@
+//! Random weights in their storage type, a few gigabytes a second: what a loaded checkpoint would hold.
+
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    tensor::{DType, Device, Int, Tensor, TensorData},
+};
+use half::bf16;
+use std::thread;
+
+/// The type of the large matrices; everything else is f32, as after loading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// As released.
+    Bf16,
+    /// Widened.
+    F32,
+}
+
+/// Modules whose matrices stay in the checkpoint's type, as `deepseek_ocr_core::Loading` has it.
+const STORED: [&str; 2] = ["Struct:StoredLinear", "Struct:TokenEmbedding"];
+
+/// Numbers with a random sign and a magnitude of 2^-7 to 2^-5, 0.018 in the mean square, as bits of bf16: the sign, the
+/// exponent's last bit and the mantissa are random. So activations neither grow nor vanish over the layers.
+const FIXED: u16 = 0x3c00;
+const RANDOM: u16 = 0x80ff;
+
+/// The same numbers with f32's longer mantissa.
+const FIXED_F32: u32 = (FIXED as u32) << 16;
+const RANDOM_F32: u32 = (RANDOM as u32) << 16 | 0xffff;
+
+/// Gives random weights to every parameter of `module`.
+pub fn fill<M: Module>(module: M, storage: Storage, device: &Device) -> M {
+    module.map(&mut Filler { storage, device, containers: Vec::new(), seed: 1 })
+}
+
+struct Filler<'a> {
+    storage: Storage,
+    device: &'a Device,
+    containers: Vec<String>,
+    seed: u64,
+}
+
+impl ModuleMapper for Filler<'_> {
+    fn enter_module(&mut self, _name: &str, container_type: &str) {
+        self.containers.push(container_type.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.containers.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shape = param.lazy_shape();
+        let container = self.containers.last().map_or("", String::as_str);
+        let stored = D == 2 && STORED.contains(&container) && self.storage == Storage::Bf16;
+        self.seed += 1;
+        let (data, dtype) = if stored {
+            let mut numbers = vec![bf16::ZERO; shape.num_elements()];
+            parallel(&mut numbers, self.seed, |bits| bf16::from_bits(FIXED | bits as u16 & RANDOM));
+            (TensorData::new(numbers, shape), DType::BF16)
+        } else {
+            // A norm's scale, the only vector beside biases and embeddings, is near one.
+            let offset = if container.ends_with("Norm") { 1.0 } else { 0.0 };
+            let mut numbers = vec![0.0f32; shape.num_elements()];
+            let number = |bits: u64| offset + f32::from_bits(FIXED_F32 | bits as u32 & RANDOM_F32);
+            parallel(&mut numbers, self.seed, number);
+            (TensorData::new(numbers, shape), DType::F32)
+        };
+        Param::initialized(param.id, Tensor::from_data(data, (self.device, dtype)))
+    }
+
+    fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
+        param
+    }
+}
+
+/// Fills `numbers` from random bits over all threads; small ones on this one.
+fn parallel<T: Send>(numbers: &mut [T], seed: u64, number: impl Fn(u64) -> T + Sync) {
+    const ALONE: usize = 1 << 18;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let part = numbers.len().div_ceil(threads).max(ALONE);
+    thread::scope(|scope| {
+        for (index, part) in numbers.chunks_mut(part).enumerate() {
+            let fill = || stream(part, seed << 8 | index as u64, &number);
+            if index == 0 && part.len() < ALONE {
+                fill();
+            } else {
+                scope.spawn(fill);
+            }
+        }
+    });
+}
+
+/// Eight generators side by side (xorshift64), so that the compiler makes vectors of them.
+fn stream<T>(numbers: &mut [T], seed: u64, number: impl Fn(u64) -> T) {
+    let mut states: [u64; 8] = std::array::from_fn(|lane| {
+        (seed << 3 | lane as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1) | 1
+    });
+    for chunk in numbers.chunks_mut(states.len()) {
+        for (slot, state) in chunk.iter_mut().zip(&mut states) {
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            *slot = number(*state >> 16);
+        }
+    }
+}

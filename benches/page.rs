@@ -1,0 +1,114 @@
+//! A page from pixels to tokens: `cargo bench --bench page -- [--json] [--quick] [--model FOLDER]`.
+//!
+//! Small mode with 300 generated tokens, and the peak of resident memory over a Base page. The page is noise of the
+//! size of a scan; tokens are chosen greedily and never turned into text, which takes no time worth counting.
+#![allow(clippy::print_stdout)]
+
+mod harness;
+
+use deepseek_ocr::{
+    Mode, Page,
+    decoder::{GenerateOptions, Generation, LoopStop, Prompt, Segment},
+    preprocess,
+};
+use harness::{DecoderBench, EncoderBench, EncoderCost, Format, Machine, Options, Peak, Report, Work};
+use std::time::Instant;
+
+/// Tokens of the answer.
+const TOKENS: usize = 300;
+const FEW_TOKENS: usize = 40;
+
+/// Tokens of the prompt before and after the page, as in the released prompt for Markdown.
+const BEFORE: usize = 1;
+const AFTER: usize = 4;
+
+/// An A4 page at 150 dots an inch.
+const WIDTH: u32 = 1240;
+const HEIGHT: u32 = 1754;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Times {
+    vision: f64,
+    first: f64,
+    whole: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::get();
+    let machine = Machine::measure(&options);
+    let report = Report::new(&options, &machine);
+    let page = page();
+    let encoder = EncoderBench::new(&options, Format::Bf16)?;
+    for format in options.formats(&Format::DECODER) {
+        let decoder = DecoderBench::new(&options, format)?;
+        let name = format!("page/{}/small", format.name());
+        if options.wants(&name) {
+            let tokens = options.runs(TOKENS, FEW_TOKENS);
+            let mut best = read(&encoder, &decoder, (&page, Mode::Small), tokens)?;
+            if !options.quick {
+                let again = read(&encoder, &decoder, (&page, Mode::Small), tokens)?;
+                best = if again.whole < best.whole { again } else { best };
+            }
+            let config = decoder.decoder.config();
+            let vision =
+                machine.limit(EncoderCost(&encoder.config).view(Mode::Small.geometry().page_side), Format::Bf16);
+            let prompt = BEFORE + Mode::Small.vision_tokens(WIDTH, HEIGHT) + AFTER;
+            let first = vision + machine.limit(Work::prefill(config, prompt, format.bits()), format);
+            let step = machine.limit(Work::step(config, 1, format.bits()), format);
+            let steps = (tokens - 1) as f64;
+            report.time(&name, best.whole, first + steps * step);
+            report.time(&format!("{name}/vision"), best.vision, vision);
+            report.time(&format!("{name}/first"), best.first, first);
+            report.time(&format!("{name}/token"), (best.whole - best.first) / steps, step);
+        }
+        let name = format!("page/{}/base", format.name());
+        if options.wants(&name) {
+            let mut times = None;
+            let peak = Peak::of(|| times = read(&encoder, &decoder, (&page, Mode::Base), FEW_TOKENS).ok());
+            if let (Some(peak), Some(times)) = (peak, times) {
+                let limit =
+                    machine.limit(EncoderCost(&encoder.config).view(Mode::Base.geometry().page_side), Format::Bf16);
+                report.time(&format!("{name}/vision"), times.vision, limit);
+                report.bytes(&format!("{name}/rss"), peak.total);
+                report.bytes(&format!("{name}/rss-anonymous"), peak.anonymous);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read(
+    encoder: &EncoderBench,
+    decoder: &DecoderBench,
+    (page, mode): (&Page, Mode),
+    tokens: usize,
+) -> anyhow::Result<Times> {
+    let start = Instant::now();
+    let seconds = || start.elapsed().as_secs_f64();
+    let decoder_module = &decoder.decoder;
+    let vision = encoder.encoder.encode(&preprocess::views(page, mode));
+    let vision_seconds = seconds();
+    let segments =
+        vec![Segment::Text(decoder.ids(BEFORE, 1)), Segment::Vision(vision), Segment::Text(decoder.ids(AFTER, 2))];
+    let no_token = decoder_module.config().vocab as u32;
+    let options = GenerateOptions::new(no_token).with_max_new_tokens(tokens).with_loop_stop(LoopStop::OFF);
+    let prompt = Prompt { segments, vision_id: no_token };
+    let mut generation = Generation::new(decoder_module, vec![(prompt, options)])?;
+    generation.advance(decoder_module)?;
+    let first = seconds();
+    while !generation.is_finished() {
+        generation.advance(decoder_module)?;
+    }
+    assert_eq!(generation.ids(0).len(), tokens);
+    Ok(Times { vision: vision_seconds, first, whole: seconds() })
+}
+
+fn page() -> Page {
+    let noise = |x: u32, y: u32| (x ^ y << 11).wrapping_mul(2_654_435_761).to_be_bytes();
+    Page::from(image::RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
+        let [r, g, b, _] = noise(x, y);
+        image::Rgb([r, g, b])
+    }))
+}
