@@ -31,7 +31,7 @@ mod x86 {
     impl Simd for Avx2 {
         type Vector = __m256;
         const LANES: usize = 8;
-        const TILE_ROWS: usize = 6;
+        const TILE_ROWS: usize = 5;
 
         #[inline(always)]
         unsafe fn zero() -> __m256 {
