@@ -16,6 +16,7 @@ mod isa;
 mod kernel;
 mod layer;
 mod matrix;
+mod peak;
 mod portable;
 mod prepared;
 mod product;
