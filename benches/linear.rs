@@ -12,7 +12,7 @@ use deepseek_ocr_core::ops::{
 };
 use half::{bf16, f16};
 use harness::{Format, Machine, Options, Report, fastest};
-use rayon::prelude::*;
+use std::thread;
 
 /// Rows, inputs, outputs: of SAM's, CLIP's and the decoder's layers, and of an expert in a page's prompt.
 const MANY: [[usize; 3]; 8] = [
@@ -137,16 +137,19 @@ impl Bench {
 
 /// Operations a second of all threads.
 fn spin(kernel: Kernel, options: &Options) -> f64 {
-    let threads = rayon::current_num_threads();
-    let seconds = fastest(options.runs(10, 5), || {
-        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
-            kernel.spin(SPIN_STEPS);
-        });
-    });
-    threads as f64 * kernel.spin(SPIN_STEPS) / seconds
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let all = || {
+        thread::scope(|scope| {
+            let tasks: Vec<_> = (0..threads).map(|_| scope.spawn(|| kernel.spin(SPIN_STEPS))).collect();
+            tasks.into_iter().map(|task| task.join().unwrap_or(0.0)).sum::<f64>()
+        })
+    };
+    all() / fastest(options.runs(10, 5), all)
 }
 
 /// Numbers between -1 and 1, all over.
 fn numbers(count: usize) -> Vec<f32> {
-    (0..count as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+    (0..count as u64)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+        .collect()
 }

@@ -78,15 +78,14 @@ impl ModuleMapper for Filler<'_> {
 fn parallel<T: Send>(numbers: &mut [T], seed: u64, number: impl Fn(u64) -> T + Sync) {
     const ALONE: usize = 1 << 18;
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let part = numbers.len().div_ceil(threads).max(ALONE);
+    if numbers.len() < ALONE {
+        return stream(numbers, seed << 8, &number);
+    }
+    let part = numbers.len().div_ceil(threads);
     thread::scope(|scope| {
         for (index, part) in numbers.chunks_mut(part).enumerate() {
-            let fill = || stream(part, seed << 8 | index as u64, &number);
-            if index == 0 && part.len() < ALONE {
-                fill();
-            } else {
-                scope.spawn(fill);
-            }
+            let number = &number;
+            scope.spawn(move || stream(part, seed << 8 | index as u64, number));
         }
     });
 }
