@@ -21,6 +21,7 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
     match ending(bytes, format) {
         Ending::Complete => {}
         Ending::MarkMissing => warnings.push(PageWarning::EndMissing { format: name }),
+        Ending::Damaged(cut) => warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() }),
         Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
     }
     let rgb = pixels(bytes, format, name, options)?;

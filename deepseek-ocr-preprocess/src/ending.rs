@@ -11,11 +11,13 @@ pub(crate) enum Ending {
     Complete,
     /// After the last row, before the format's end mark.
     MarkMissing,
+    /// With its end mark, but not all of the pixels can be read.
+    Damaged(Cut),
     /// Before the last row, or there is no telling.
     Cut(Cut),
 }
 
-/// Where a file was cut.
+/// What is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
     Header,
@@ -58,7 +60,7 @@ impl fmt::Display for Cut {
             Self::Pixels => f.write_str("the data ends within the pixels"),
             Self::Progressive => f.write_str("a progressive picture without its end mark"),
             Self::Components => f.write_str("whole colour components are missing"),
-            Self::Units { present, expected } => write!(f, "{present} of {expected} coded units are there"),
+            Self::Units { present, expected } => write!(f, "{present} of {expected} coded units can be read"),
         }
     }
 }

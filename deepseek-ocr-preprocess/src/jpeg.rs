@@ -1,20 +1,26 @@
-//! Whether a JPEG holds all its rows. The decoder fills what is missing with grey and says nothing.
+//! Whether a JPEG holds all its rows. The decoder fills what it cannot read with grey and says nothing.
 //!
-//! The rule: a file with an end-of-image marker is whole. Without one, a sequential picture is whole when every block of
-//! its last scan can be read from the bytes that are there; anything else, and every progressive picture, is cut off.
+//! The rule: every block of a sequential picture must be readable as a chain of Huffman codes. Where that fails, the
+//! picture is damaged if the file has an end-of-image marker, and cut off if it has none; a file that lacks nothing but
+//! the marker is noted. The coefficients of a progressive picture are not followed: with the marker it counts as whole,
+//! without it as cut off.
+
+mod entropy;
 
 use crate::ending::{Cut, Ending};
+use entropy::{Bits, Huffman, Lookup};
 
-/// Coefficients of an 8 x 8 block.
-const BLOCK: usize = 64;
+/// The most components that the decoder reads: CMYK.
+const MAX_COMPONENTS: usize = 4;
 
 /// How the file ends.
 pub(crate) fn ending(bytes: &[u8]) -> Ending {
     let mut tables = Tables::default();
+    let mut damage = None;
     let mut at = 0;
     while let Some((marker, body)) = next_marker(bytes, at) {
         match marker {
-            0xD9 => return Ending::Complete,
+            0xD9 => return damage.map_or(Ending::Complete, Ending::Damaged),
             // Standalone markers: start of image, restarts, TEM.
             0xD0..=0xD8 | 0x01 => at = body,
             _ => {
@@ -22,8 +28,11 @@ pub(crate) fn ending(bytes: &[u8]) -> Ending {
                 at = body + 2 + segment.len();
                 // A table that breaks the rules is the decoder's to refuse.
                 let _ = tables.read(marker, segment);
-                if marker == 0xDA && scan_is_last(&bytes[at..]) {
-                    return tables.last_scan(segment, &bytes[at..]);
+                if marker == 0xDA {
+                    if scan_is_last(&bytes[at..]) {
+                        return tables.last_scan(segment, &bytes[at..]);
+                    }
+                    damage = damage.or_else(|| tables.damage(segment, &bytes[at..]));
                 }
             }
         }
@@ -139,6 +148,14 @@ impl Tables {
         }
     }
 
+    /// What is wrong with the data of a scan that another marker follows; what cannot be judged is not wrong.
+    fn damage(&self, header: &[u8], data: &[u8]) -> Option<Cut> {
+        // A sequential picture has each component once; more scans than that are not worth the time.
+        let frame = self.frame.as_ref().filter(|frame| frame.sequential && self.seen.len() <= MAX_COMPONENTS)?;
+        let (present, expected) = self.count_units(frame, header, data)?;
+        (present < expected).then_some(Cut::Units { present, expected })
+    }
+
     /// How many coded units (groups of blocks) of a scan are there, and how many there should be.
     fn count_units(&self, frame: &Frame, header: &[u8], data: &[u8]) -> Option<(u64, u64)> {
         let specs = header.get(1..1 + 2 * usize::from(*header.first()?))?;
@@ -146,19 +163,18 @@ impl Tables {
         let mut members = Vec::new();
         for spec in specs.chunks_exact(2) {
             let component = frame.components.iter().find(|component| component.id == spec[0])?;
-            let table = |kind: usize, index: u8| self.huffman[kind].get(usize::from(index))?.as_ref();
-            let tables = (table(0, spec[1] >> 4)?, table(1, spec[1] & 15)?);
+            let table = |kind: usize, index: u8| self.huffman[kind].get(usize::from(index))?.as_ref().map(Lookup::new);
             // A scan of a single component is coded block by block.
             let blocks = if specs.len() == 2 { 1 } else { component.across * component.down };
-            plan.extend((0..blocks).map(|_| tables));
+            plan.push((blocks, table(0, spec[1] >> 4)?, table(1, spec[1] & 15)?));
             members.push(component);
         }
         let expected = frame.units(&members)?;
-        let mut bits = Bits { data, at: 0, byte: 0, left: 0 };
+        let mut bits = Bits::new(data);
         for unit in 0..expected {
             let restart = self.restart_interval > 0 && unit > 0 && unit % self.restart_interval == 0;
-            let whole =
-                (!restart || bits.restart().is_some()) && plan.iter().all(|(dc, ac)| bits.skip_block(dc, ac).is_some());
+            let whole = (!restart || bits.restart().is_some())
+                && plan.iter().all(|(blocks, dc, ac)| (0..*blocks).all(|_| bits.skip_block(dc, ac).is_some()));
             if !whole {
                 return Some((unit, expected));
             }
@@ -192,82 +208,6 @@ impl Frame {
     }
 }
 
-/// A canonical prefix code: how many codes there are of each length, and their values in order.
-struct Huffman {
-    counts: [u8; 16],
-    values: Vec<u8>,
-}
-
-/// Entropy-coded data, bit by bit.
-struct Bits<'a> {
-    data: &'a [u8],
-    at: usize,
-    byte: u8,
-    left: u32,
-}
-
-impl Bits<'_> {
-    /// The next bit; `None` at a marker and at the end.
-    fn bit(&mut self) -> Option<u32> {
-        if self.left == 0 {
-            self.byte = *self.data.get(self.at)?;
-            self.at += 1;
-            if self.byte == 0xFF {
-                if *self.data.get(self.at)? != 0 {
-                    return None;
-                }
-                self.at += 1;
-            }
-            self.left = 8;
-        }
-        self.left -= 1;
-        Some(u32::from(self.byte >> self.left) & 1)
-    }
-
-    fn skip(&mut self, bits: u8) -> Option<()> {
-        (0..bits).try_for_each(|_| self.bit().map(|_| ()))
-    }
-
-    fn symbol(&mut self, code: &Huffman) -> Option<u8> {
-        let (mut word, mut first, mut offset) = (0u32, 0u32, 0usize);
-        for &count in &code.counts {
-            word = word << 1 | self.bit()?;
-            let index = word.wrapping_sub(first);
-            if index < u32::from(count) {
-                return code.values.get(offset + index as usize).copied();
-            }
-            offset += usize::from(count);
-            first = (first + u32::from(count)) << 1;
-        }
-        None
-    }
-
-    /// Passes over one block: the DC difference, then runs of zeros and AC values up to the end-of-block symbol.
-    fn skip_block(&mut self, dc: &Huffman, ac: &Huffman) -> Option<()> {
-        const END_OF_BLOCK: u8 = 0x00;
-        let size = self.symbol(dc)?;
-        self.skip(size)?;
-        let mut coefficient = 1;
-        while coefficient < BLOCK {
-            let symbol = self.symbol(ac)?;
-            if symbol == END_OF_BLOCK {
-                break;
-            }
-            coefficient += usize::from(symbol >> 4) + 1;
-            self.skip(symbol & 15)?;
-        }
-        Some(())
-    }
-
-    /// Drops the rest of the byte and passes over a restart marker.
-    fn restart(&mut self) -> Option<()> {
-        self.left = 0;
-        let (marker, next) = next_marker(self.data, self.at)?;
-        self.at = next;
-        (0xD0..=0xD7).contains(&marker).then_some(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +230,13 @@ mod tests {
             assert_eq!(ending(&bytes[..bytes.len() - 2]), Ending::MarkMissing);
             assert!(matches!(ending(&bytes[..bytes.len() - 8]), Ending::Cut(_)));
         }
+    }
+
+    #[test]
+    fn an_end_mark_behind_half_a_picture_is_damage() {
+        let bytes = encoded(64, 48);
+        let closed = [&bytes[..bytes.len() / 2], &[0xFF, 0xD9]].concat();
+        assert!(matches!(ending(&closed), Ending::Damaged(Cut::Units { present, expected: 48 }) if present < 48));
     }
 
     #[test]

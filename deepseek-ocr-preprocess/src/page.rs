@@ -38,6 +38,13 @@ pub enum PageWarning {
         /// The file's format.
         format: &'static str,
     },
+    /// Some of the pixels cannot be read, though the file has its end mark; what stands in their place is arbitrary.
+    Damaged {
+        /// The file's format.
+        format: &'static str,
+        /// How it was noticed.
+        reason: String,
+    },
     /// The image in memory had no pixels; the page is one white pixel.
     Empty {
         /// Width of the image in memory.
@@ -141,6 +148,7 @@ impl fmt::Display for PageWarning {
         match self {
             Self::MoreFrames { frames } => write!(f, "the file holds {frames} frames, only the first was read"),
             Self::EndMissing { format } => write!(f, "the {format} data lacks its end mark, no pixels are missing"),
+            Self::Damaged { format, reason } => write!(f, "the {format} data is damaged: {reason}"),
             Self::Empty { width, height } => {
                 write!(f, "the image had no pixels ({width} x {height}) and became one white pixel")
             }
