@@ -149,7 +149,7 @@ mod tests {
     use image::{Rgb, codecs::jpeg::JpegEncoder};
 
     fn picture() -> RgbImage {
-        RgbImage::from_fn(97, 61, |x, y| Rgb([(x * 31 ^ y * 17) as u8, (x * y) as u8, (x * x + y) as u8]))
+        RgbImage::from_fn(97, 61, |x, y| Rgb([((x * 31) ^ (y * 17)) as u8, (x * y) as u8, (x * x + y) as u8]))
     }
 
     fn encoded(format: ImageFormat) -> Vec<u8> {
