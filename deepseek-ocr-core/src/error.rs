@@ -2,6 +2,7 @@
 //!
 //! Messages are lowercase, without a full stop, and never repeat what [`source`](std::error::Error::source) says.
 
+use crate::Weights;
 use std::path::PathBuf;
 
 /// A boxed foreign error, kept as the `source` of ours.
@@ -90,6 +91,25 @@ pub enum Error {
         found: usize,
         /// Hidden size of the model.
         expected: usize,
+    },
+
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Weights of one format were asked for in another, which would lose precision twice.
+    #[error("tensor {name} is stored as {found}, it cannot become {asked}")]
+    WeightFormat {
+        /// The tensor's name, without format.
+        name: String,
+        /// The format in the checkpoint.
+        found: Weights,
+        /// The format that was asked for.
+        asked: Weights,
     },
 
     // -- Who made the model folder --
@@ -212,6 +232,12 @@ impl Error {
     pub fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Read { path, source }
+    }
+
+    /// An [`Error::Write`] for this path; for `map_err`.
+    pub fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Write { path, source }
     }
 
     /// An [`Error::InvalidRequest`].

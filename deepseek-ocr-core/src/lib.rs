@@ -8,12 +8,14 @@ mod error;
 mod linear;
 mod mode;
 pub mod ops;
+pub mod quant;
 mod views;
 mod vision_tokens;
 
 pub use checkpoint::{Checkpoint, Loading, Names};
 pub use error::{BoxError, Error, Result};
-pub use linear::{StoredLinear, StoredLinearConfig, TokenEmbedding};
+pub use linear::{LinearWeight, StoredLinear, StoredLinearConfig, TokenEmbedding};
 pub use mode::{Fit, Geometry, Mode, TOKEN_SIDE, TileGrid};
+pub use quant::Weights;
 pub use views::{View, Views};
 pub use vision_tokens::VisionTokens;

@@ -10,6 +10,7 @@
 mod absent;
 mod avx2;
 mod avx512;
+mod blocks;
 mod dots;
 mod gemm;
 mod isa;
@@ -24,6 +25,7 @@ mod scratch;
 mod stored;
 mod tiles;
 
+pub use blocks::Blocks;
 pub use isa::Isa;
 pub use kernel::Kernel;
 pub use layer::Layer;
@@ -31,6 +33,7 @@ pub use matrix::{Matrix, Weights};
 pub use prepared::Prepared;
 
 use super::Precision;
+use crate::quant::BlockWeight;
 use burn::{
     backend::Flex,
     tensor::{DType, Shape, Tensor},
@@ -65,6 +68,24 @@ pub(super) fn linear(
     let weight = Matrix::new(weights(&weight)?, outputs, inputs);
     let mut y = FlexTensor::empty(Shape::from([rows, outputs]), DType::F32);
     Kernel::new(precision).linear(x.as_slice::<f32>()?, weight, bias, y.storage_mut::<f32>());
+    Some(Tensor::from_primitive::<Flex>(y))
+}
+
+/// [`block_linear`](super::block_linear), or nothing where a tensor is not on Flex, is tracked by autodiff or has another type.
+pub(super) fn block_linear(x: &Tensor<2>, weight: &BlockWeight, bias: Option<&Tensor<1>>) -> Option<Tensor<2>> {
+    let ([rows, inputs], [outputs, weight_inputs]) = (x.dims(), weight.dims());
+    assert_eq!(inputs, weight_inputs, "a weight of {outputs} x {weight_inputs} takes as many inputs");
+    let (x, layer) = (contiguous(x)?, Layer::of_blocks(weight)?);
+    let bias = match bias {
+        Some(bias) => Some(contiguous(bias)?),
+        None => None,
+    };
+    let bias = match &bias {
+        Some(bias) => Some(bias.as_slice::<f32>()?),
+        None => None,
+    };
+    let mut y = FlexTensor::empty(Shape::from([rows, outputs]), DType::F32);
+    Kernel::new(Precision::Exact).linear(x.as_slice::<f32>()?, layer.matrix(), bias, y.storage_mut::<f32>());
     Some(Tensor::from_primitive::<Flex>(y))
 }
 

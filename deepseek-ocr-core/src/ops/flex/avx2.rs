@@ -1,7 +1,7 @@
 //! The kernels' operations in AVX2, FMA and F16C.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{is_available, run};
+pub(super) use x86::{Avx2, is_available, run};
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use super::absent::{is_available, run};

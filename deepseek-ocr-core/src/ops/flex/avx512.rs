@@ -1,7 +1,7 @@
 //! The kernels' operations in AVX-512, with or without its products of bf16.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{has_bf16, is_available, run, run_with_bf16};
+pub(super) use x86::{Avx512, has_bf16, is_available, run, run_with_bf16};
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use super::absent::{has_bf16, is_available, run, run_with_bf16};

@@ -75,6 +75,8 @@ pub(super) trait Simd: Copy {
     type Vector: Copy;
     /// Numbers in a vector; at most [`MAX_LANES`].
     const LANES: usize;
+    /// Whether a fused multiply-add is one instruction.
+    const FUSED: bool = true;
     /// Rows of a product's tile: twice as many vectors, and those of the weights, fit into the registers.
     const TILE_ROWS: usize;
 

@@ -1,6 +1,7 @@
 //! The products as safe functions on slices.
 
 use super::{
+    blocks,
     gemm::Gemm,
     isa::Isa,
     matrix::{Matrix, Weights},
@@ -24,6 +25,7 @@ pub(super) enum Way {
     Bf16,
     F16,
     F32,
+    Blocks,
 }
 
 /// Rows up to which weights are used as they are read; with more it pays to pack them (measured on Zen 4: 16 rows of 1280 with
@@ -76,6 +78,11 @@ impl Kernel {
             (_, Weights::Bf16(w)) => self.run::<Exact<bf16>>(x, rows, (w, inputs), bias, y),
             (_, Weights::F16(w)) => self.run::<Exact<f16>>(x, rows, (w, inputs), bias, y),
             (_, Weights::F32(w)) => self.run::<Exact<f32>>(x, rows, (w, inputs), bias, y),
+            (_, Weights::Blocks(w)) => {
+                let product = blocks::Product { isa: self.isa, x, inputs, blocks: w, bias };
+                // SAFETY: a kernel's instruction set is available; the lengths were compared, here and for the matrix.
+                unsafe { product.multiply(y) }
+            }
         }
     }
 
@@ -87,6 +94,7 @@ impl Kernel {
             Weights::Bf16(_) => Way::Bf16,
             Weights::F16(_) => Way::F16,
             Weights::F32(_) => Way::F32,
+            Weights::Blocks(_) => Way::Blocks,
         }
     }
 
@@ -144,6 +152,7 @@ mod tests {
             Weights::Bf16(w) => w.iter().map(|w| w.to_f32()).collect(),
             Weights::F16(w) => w.iter().map(|w| w.to_f32()).collect(),
             Weights::F32(w) => w.to_vec(),
+            Weights::Blocks(_) => unreachable!("blocks have tests of their own"),
         };
         let x: Vec<f32> = numbers(rows * inputs, 3).collect();
         let bias: Vec<f32> = numbers(outputs, 4).collect();

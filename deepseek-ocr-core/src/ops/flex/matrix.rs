@@ -1,5 +1,7 @@
 //! Weights as they lie in a checkpoint.
 
+use super::Blocks;
+use crate::quant::{BlockFormat, PANEL};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -13,6 +15,8 @@ pub enum Weights<'a> {
     F16(&'a [f16]),
     /// Single precision.
     F32(&'a [f32]),
+    /// Blocks of 8 or 4 bits.
+    Blocks(Blocks<'a>),
 }
 
 /// A weight matrix `[outputs, inputs]`, row by row.
@@ -29,15 +33,19 @@ impl Weights<'_> {
             Self::Bf16(w) => w.len(),
             Self::F16(w) => w.len(),
             Self::F32(w) => w.len(),
+            Self::Blocks(w) => w.len(),
         }
     }
 }
 
 impl<'a> Matrix<'a> {
     /// # Panics
-    /// If `weights` are not `outputs * inputs` numbers.
+    /// If `weights` are not `outputs * inputs` numbers, or in blocks that are not whole panels of such rows.
     pub fn new(weights: Weights<'a>, outputs: usize, inputs: usize) -> Self {
         assert_eq!(weights.len(), outputs * inputs, "a matrix of {outputs} x {inputs} has as many weights");
+        if let Weights::Blocks(_) = weights {
+            assert!(BlockFormat::fits([outputs, inputs]), "a matrix of {outputs} x {inputs} consists of whole blocks");
+        }
         Self { weights, outputs, inputs }
     }
 
@@ -58,23 +66,32 @@ impl<'a> Matrix<'a> {
 
     /// Bytes that a product reads.
     pub fn bytes(&self) -> usize {
-        let size = match self.weights {
-            Weights::Bf16(_) | Weights::F16(_) => 2,
-            Weights::F32(_) => 4,
-        };
-        self.weights.len() * size
+        match self.weights {
+            Weights::Bf16(_) | Weights::F16(_) => self.weights.len() * 2,
+            Weights::F32(_) => self.weights.len() * 4,
+            Weights::Blocks(w) => w.bytes(),
+        }
+    }
+
+    /// Outputs that lie together: a matrix is divided at multiples of these.
+    pub fn step(&self) -> usize {
+        match self.weights {
+            Weights::Bf16(_) | Weights::F16(_) | Weights::F32(_) => 1,
+            Weights::Blocks(_) => PANEL,
+        }
     }
 
     /// The matrix that gives the outputs in `range`.
     ///
     /// # Panics
-    /// If `range` leaves the matrix.
+    /// If `range` leaves the matrix, or does not begin and end at a [`step`](Self::step).
     pub fn rows(&self, range: Range<usize>) -> Self {
         let numbers = range.start * self.inputs..range.end * self.inputs;
         let weights = match self.weights {
             Weights::Bf16(w) => Weights::Bf16(&w[numbers]),
             Weights::F16(w) => Weights::F16(&w[numbers]),
             Weights::F32(w) => Weights::F32(&w[numbers]),
+            Weights::Blocks(w) => Weights::Blocks(w.rows(range.clone(), self.inputs)),
         };
         Self { weights, outputs: range.len(), inputs: self.inputs }
     }

@@ -22,6 +22,7 @@ impl Kernel {
                 Way::Bf16 => self.isa().run(Spin::<Exact<bf16>> { steps, product: PhantomData }),
                 Way::F16 => self.isa().run(Spin::<Exact<f16>> { steps, product: PhantomData }),
                 Way::F32 => self.isa().run(Spin::<Exact<f32>> { steps, product: PhantomData }),
+                Way::Blocks => unreachable!("bf16 is no format of blocks"),
             }
         }
     }

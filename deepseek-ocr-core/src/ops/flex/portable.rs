@@ -8,10 +8,13 @@ use half::f16;
 pub(super) struct Portable;
 
 const LANES: usize = 4;
+/// Where it is not an instruction, a fused multiply-add is a slow function call.
+const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 impl Simd for Portable {
     type Vector = [f32; LANES];
     const LANES: usize = LANES;
+    const FUSED: bool = FUSED;
     const TILE_ROWS: usize = 6;
 
     #[inline(always)]
@@ -43,8 +46,6 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
-        // Where it is not an instruction, a fused multiply-add is a slow function call.
-        const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
         std::array::from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
     }
 

@@ -1,6 +1,7 @@
 //! Few rows, strip by strip: for kernels that divide their work themselves and fuse what follows a product.
 
 use super::{
+    blocks,
     dots::{Dots, Prepare},
     kernel::{Kernel, Way},
     matrix::{Matrix, Weights},
@@ -36,6 +37,7 @@ impl Kernel {
                 Way::Bf16 => self.isa().run(Prepare::<Exact<bf16>> { x, inputs, product: PhantomData }),
                 Way::F16 => self.isa().run(Prepare::<Exact<f16>> { x, inputs, product: PhantomData }),
                 Way::F32 => self.isa().run(Prepare::<Exact<f32>> { x, inputs, product: PhantomData }),
+                Way::Blocks => blocks::prepare(self.isa(), x),
             }
         };
         Prepared { kernel: self, way, words, rows, inputs }
@@ -64,6 +66,10 @@ impl Prepared {
             (Way::Bf16, Weights::Bf16(w)) => self.run::<Exact<bf16>>(w, y),
             (Way::F16, Weights::F16(w)) => self.run::<Exact<f16>>(w, y),
             (Way::F32, Weights::F32(w)) => self.run::<Exact<f32>>(w, y),
+            (Way::Blocks, Weights::Blocks(w)) => {
+                // SAFETY: a kernel's instruction set is available; the words were prepared for it and for blocks of as many inputs.
+                unsafe { blocks::dot(self.kernel.isa(), &self.words, w, self.inputs, y) }
+            }
             (way, _) => panic!("activations prepared for weights of type {way:?} meet others"),
         }
     }

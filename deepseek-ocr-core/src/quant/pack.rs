@@ -1,0 +1,342 @@
+//! From floats to blocks.
+//!
+//! Plain arithmetic in a fixed order: the blocks of a matrix are the same on every machine.
+
+use super::{BLOCK, BlockFormat, LEVELS, PANEL};
+use burn::tensor::{AllocationProperty, Bytes, DType, Shape, TensorData};
+use half::{bf16, f16};
+
+/// Bytes of a vector of levels.
+const VECTOR: usize = 64;
+
+/// Numbers of a block for one output.
+type Row = [f32; BLOCK];
+
+/// A matrix in blocks: levels as words of four bytes, and scales.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// I32.
+    pub(crate) levels: TensorData,
+    /// F16.
+    pub(crate) scales: TensorData,
+}
+
+/// Packs a matrix, over all threads of the current rayon pool where there is one. `Err` is the index of a number that is not finite.
+///
+/// # Shapes
+/// - `data`: `[outputs, inputs]`; bf16, f16 or f32
+pub(crate) fn pack(data: &TensorData, format: BlockFormat) -> Result<Packed, usize> {
+    let size @ [outputs, inputs] = [data.shape()[0], data.shape()[1]];
+    assert!(BlockFormat::fits(size), "a matrix of {outputs} x {inputs} has whole blocks");
+    let blocks = inputs / BLOCK;
+    let panel_bytes = blocks * format.vectors() * VECTOR;
+    let mut levels = Lines::new(outputs / PANEL * panel_bytes);
+    let mut scales = Lines::new(outputs * blocks * size_of::<f16>());
+    let work = |(panel, (levels, scales)): (usize, (&mut [u8], &mut [u8]))| -> Result<(), usize> {
+        pack_panel(data, panel, format, (levels, scales))
+    };
+    let panels = (levels.get(), scales.get());
+    let scale_bytes = blocks * PANEL * size_of::<f16>();
+    #[cfg(feature = "flex")]
+    {
+        use rayon::prelude::*;
+        let panels = panels.0.par_chunks_mut(panel_bytes).zip(panels.1.par_chunks_mut(scale_bytes));
+        panels.enumerate().try_for_each(work)?;
+    }
+    #[cfg(not(feature = "flex"))]
+    panels.0.chunks_mut(panel_bytes).zip(panels.1.chunks_mut(scale_bytes)).enumerate().try_for_each(work)?;
+    Ok(Packed {
+        levels: levels.into_data(format.levels_shape(size), DType::I32),
+        scales: scales.into_data(BlockFormat::scales_shape(size), DType::F16),
+    })
+}
+
+/// Bytes that begin at a cache line: vectors never straddle two.
+struct Lines {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Lines {
+    fn new(len: usize) -> Self {
+        let bytes = vec![0; len + VECTOR - 1];
+        let start = bytes.as_ptr().align_offset(VECTOR).min(VECTOR - 1);
+        Self { bytes, start, len }
+    }
+
+    fn get(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+
+    fn into_data<const D: usize>(self, shape: [usize; D], dtype: DType) -> TensorData {
+        let bytes = bytes::Bytes::from(self.bytes).slice(self.start..self.start + self.len);
+        TensorData::from_bytes(Bytes::from_shared(bytes, AllocationProperty::Other), Shape::from(shape), dtype)
+    }
+}
+
+fn pack_panel(
+    data: &TensorData,
+    panel: usize,
+    format: BlockFormat,
+    (levels, scales): (&mut [u8], &mut [u8]),
+) -> Result<(), usize> {
+    let inputs = data.shape()[1];
+    let levels = levels.chunks_exact_mut(format.vectors() * VECTOR);
+    let scales = scales.as_chunks_mut::<2>().0.chunks_exact_mut(PANEL);
+    for (block, (levels, scales)) in levels.zip(scales).enumerate() {
+        for (output, scale) in scales.iter_mut().enumerate() {
+            let first = (panel * PANEL + output) * inputs + block * BLOCK;
+            let row = read(data, first);
+            if let Some(at) = row.iter().position(|number| !number.is_finite()) {
+                return Err(first + at);
+            }
+            *scale = match format {
+                BlockFormat::Q8 => pack_q8(&row, output, levels),
+                BlockFormat::Q4 => pack_q4(&row, output, levels),
+            }
+            .to_le_bytes();
+        }
+    }
+    Ok(())
+}
+
+fn read(data: &TensorData, first: usize) -> Row {
+    let bytes = |size: usize| &data.bytes()[first * size..(first + BLOCK) * size];
+    let mut row = [0.0; BLOCK];
+    match data.dtype() {
+        DType::BF16 => {
+            let numbers = bytes(2).as_chunks().0;
+            row.iter_mut().zip(numbers).for_each(|(to, from)| *to = bf16::from_ne_bytes(*from).to_f32());
+        }
+        DType::F16 => {
+            let numbers = bytes(2).as_chunks().0;
+            row.iter_mut().zip(numbers).for_each(|(to, from)| *to = f16::from_ne_bytes(*from).to_f32());
+        }
+        DType::F32 => {
+            let numbers = bytes(4).as_chunks().0;
+            row.iter_mut().zip(numbers).for_each(|(to, from)| *to = f32::from_ne_bytes(*from));
+        }
+        other => unreachable!("weights are bf16, f16 or f32, not {other:?}"),
+    }
+    row
+}
+
+/// The scale is the largest size over 127.
+fn pack_q8(row: &Row, output: usize, levels: &mut [u8]) -> f16 {
+    const LARGEST: f32 = 127.0;
+    let largest = row.iter().fold(0f32, |largest, number| largest.max(number.abs()));
+    let mut scale = to_scale(largest / LARGEST);
+    // Among the smallest numbers of f16 rounding down is by more than what the levels forgive.
+    if scale.to_f32() * (LARGEST + 0.5) < largest && scale < f16::MAX {
+        scale = f16::from_bits(scale.to_bits() + 1);
+    }
+    let inverse = inverse(scale);
+    for (input, number) in row.iter().enumerate() {
+        let level = (number * inverse).round_ties_even().clamp(-LARGEST, LARGEST) as i8;
+        levels[input / 4 * VECTOR + 4 * output + input % 4] = level.to_ne_bytes()[0];
+    }
+    scale
+}
+
+/// The best of six scales, which put the number of largest size at or near either end of the levels, each fitted to its levels.
+fn pack_q4(row: &Row, output: usize, levels: &mut [u8]) -> f16 {
+    /// Where the number of largest size may go: an end of [`LEVELS`], somewhat inside it or beyond it.
+    const ENDS: [f32; 6] = [-127.0, -117.0, -140.0, 106.0, 117.0, 97.0];
+    let largest = row.iter().fold(0f32, |largest, &number| if number.abs() > largest.abs() { number } else { largest });
+    if largest == 0.0 {
+        return f16::ZERO;
+    }
+    let fits = ENDS.map(|end| Fit::new(row, end / largest));
+    let best = fits.into_iter().reduce(|best, fit| if fit.gain > best.gain { fit } else { best });
+    let scale = best.map_or(0.0, |best| best.scale);
+    let scale = to_scale(Fit::new(row, scale.recip()).scale);
+    let (_, indices) = nearest(row, inverse(scale));
+    for vector in 0..4 {
+        for input in 0..4 {
+            let [low, high] = [indices[4 * vector + input], indices[BLOCK / 2 + 4 * vector + input]];
+            levels[vector * VECTOR + 4 * output + input] = (low | high << 4) as u8;
+        }
+    }
+    scale
+}
+
+/// The scale of least squared error for the levels that another scale gives.
+struct Fit {
+    scale: f32,
+    /// By how much the levels lower the squared error, compared with zeros.
+    gain: f32,
+}
+
+impl Fit {
+    fn new(row: &Row, inverse: f32) -> Self {
+        let (levels, _) = nearest(row, inverse);
+        let product = sum(|i| row[i] * levels[i]);
+        let square = sum(|i| levels[i] * levels[i]);
+        let scale = product / square;
+        // A scale that is no number fits nothing.
+        Self { scale, gain: if scale.is_finite() { scale * product } else { f32::NEG_INFINITY } }
+    }
+}
+
+/// The nearest levels of the scaled numbers, and their indices; without branches, so that loops become vector code.
+#[inline(always)]
+fn nearest(row: &Row, inverse: f32) -> ([f32; BLOCK], [u32; BLOCK]) {
+    let (mut levels, mut indices) = ([f32::from(LEVELS[0]); BLOCK], [0; BLOCK]);
+    for pair in LEVELS.windows(2) {
+        let (low, high) = (f32::from(pair[0]), f32::from(pair[1]));
+        let middle = (low + high) / 2.0;
+        for i in 0..BLOCK {
+            let above = row[i] * inverse > middle;
+            levels[i] += if above { high - low } else { 0.0 };
+            indices[i] += u32::from(above);
+        }
+    }
+    (levels, indices)
+}
+
+/// A sum over a block in an order that vectors of eight have.
+#[inline(always)]
+fn sum(term: impl Fn(usize) -> f32) -> f32 {
+    let mut sums = [0.0; 8];
+    for i in (0..BLOCK).step_by(8) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(i + lane);
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+fn to_scale(scale: f32) -> f16 {
+    let limit = f16::MAX.to_f32();
+    f16::from_f32(scale.clamp(-limit, limit))
+}
+
+/// A block whose scale is zero has no level but the nearest to zero.
+fn inverse(scale: f16) -> f32 {
+    let inverse = scale.to_f32().recip();
+    if inverse.is_finite() { inverse } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ops::reference, quant::BlockWeight};
+    use burn::{
+        module::Param,
+        tensor::{Device, Tensor},
+    };
+
+    /// Numbers that are nearly normal: sums of twelve even ones.
+    fn normal(count: usize) -> Vec<f32> {
+        let mut state = 1u64;
+        let mut even = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 24) as f32
+        };
+        (0..count).map(|_| (0..12).map(|_| even()).sum::<f32>() - 6.0).collect()
+    }
+
+    fn round_trip(numbers: &[f32], size: [usize; 2], format: BlockFormat) -> Vec<f32> {
+        let weight = Param::from_data(TensorData::new(numbers.to_vec(), size), &Device::flex());
+        reference::unpack(&BlockWeight::pack(&weight, format)).into_data().try_to_vec().expect("f32")
+    }
+
+    /// The root of the mean square of the error, relative to that of the numbers.
+    fn error(numbers: &[f32], restored: &[f32]) -> f64 {
+        let square = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| f64::from(x * x)).sum::<f64>();
+        let difference = square(&mut numbers.iter().zip(restored).map(|(a, b)| a - b));
+        (difference / square(&mut numbers.iter().copied())).sqrt()
+    }
+
+    #[test]
+    fn normal_numbers_lose_what_is_promised() {
+        let numbers = normal(256 * 128);
+        for (format, promised) in [(BlockFormat::Q8, 0.0055), (BlockFormat::Q4, 0.0745)] {
+            let lost = error(&numbers, &round_trip(&numbers, [256, 128], format));
+            assert!(lost < promised && lost > promised * 0.9, "{format:?} {lost}");
+        }
+    }
+
+    #[test]
+    fn every_number_is_within_half_a_step_of_its_place() {
+        // A ramp shows a level that landed in another place.
+        let numbers: Vec<f32> = (0..48 * 96).map(|i| (i * 31 % 4608) as f32 - 2304.0).collect();
+        let restored = round_trip(&numbers, [48, 96], BlockFormat::Q8);
+        for (number, restored) in numbers.iter().zip(restored) {
+            assert!((number - restored).abs() <= 2304.0 / 127.0 * 0.51, "{number} {restored}");
+        }
+        let restored = round_trip(&numbers, [48, 96], BlockFormat::Q4);
+        for (number, restored) in numbers.iter().zip(restored) {
+            // The widest gap between levels is 27; the scale was fitted, not chosen for this.
+            assert!((number - restored).abs() <= 2304.0 * 0.3, "{number} {restored}");
+        }
+    }
+
+    #[test]
+    fn numbers_on_levels_are_kept() {
+        let numbers: Vec<f32> = (0..16 * 64).map(|i| f32::from(LEVELS[(i * 7 + i / 32) % 16]) * 0.25).collect();
+        assert_eq!(round_trip(&numbers, [16, 64], BlockFormat::Q4), numbers);
+        let whole: Vec<f32> =
+            (0..16 * 32).map(|i| if i % 32 == 0 { 127.0 } else { (i % 255) as f32 - 127.0 }).collect();
+        assert_eq!(round_trip(&whole, [16, 32], BlockFormat::Q8), whole);
+    }
+
+    #[test]
+    fn very_small_and_very_large_numbers_stay_in_range() {
+        for format in BlockFormat::ALL {
+            for size in [0.0, 1e-30, 1e-7, 1e-5, 1e-4, 1e6, 1e30] {
+                let numbers: Vec<f32> = normal(16 * 32).into_iter().map(|number| number / 6.0 * size).collect();
+                let restored = round_trip(&numbers, [16, 32], format);
+                // Scales are multiples of 2^-24; from 65504 * 127 on they are at their limit.
+                let slack = 127.0 * 2f32.powi(-25) + if size > 8e6 { size } else { 0.07 * size };
+                let close = |(a, b): (&f32, &f32)| b.is_finite() && (a - b).abs() <= slack.max(0.15 * size);
+                assert!(numbers.iter().zip(&restored).all(close), "{format:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut numbers = normal(32 * 64);
+            numbers[1234] = bad;
+            let data = TensorData::new(numbers, [32, 64]);
+            assert_eq!(pack(&data, BlockFormat::Q4).expect_err("not finite"), 1234);
+        }
+    }
+
+    #[test]
+    fn all_types_of_floats_are_read() {
+        let numbers: Vec<f32> =
+            normal(16 * 32).into_iter().map(|x| bf16::from_f32(f16::from_f32(x).to_f32()).to_f32()).collect();
+        let wide = TensorData::new(numbers, [16, 32]);
+        for format in BlockFormat::ALL {
+            let expected = pack(&wide, format).expect("finite");
+            for dtype in [DType::BF16, DType::F16] {
+                let packed = pack(&wide.clone().convert_dtype(dtype), format).expect("finite");
+                assert_eq!((packed.levels, packed.scales), (expected.levels.clone(), expected.scales.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn drawn_weights_are_packed_when_they_are_used() {
+        let layer = crate::StoredLinearConfig::without_bias(64, 32).init(&Device::flex());
+        let layer = layer.with_weights(crate::Weights::Q8);
+        assert!(!layer.weight.is_initialized());
+        let y = layer.forward(Tensor::<2>::ones([1, 64], &Device::flex()));
+        assert!(layer.weight.is_initialized());
+        assert_eq!(y.dims(), [1, 32]);
+    }
+
+    #[test]
+    fn matrices_that_are_no_whole_blocks_stay() {
+        for (inputs, outputs) in [(48, 32), (32, 24)] {
+            let layer = crate::StoredLinearConfig::new(inputs, outputs).init(&Device::flex());
+            let layer = layer.with_weights(crate::Weights::Q8);
+            assert!(matches!(layer.weight, crate::LinearWeight::Stored(_)), "{inputs} {outputs}");
+        }
+    }
+}
