@@ -5,7 +5,10 @@ mod loading;
 
 pub use loading::{Loading, Names};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result, Weights,
+    quant::{BlockFormat, SCALE_SUFFIX},
+};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Shape, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use std::{
@@ -29,6 +32,8 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     bytes: bytes::Bytes,
+    /// Where the bytes are mapped, if they are.
+    map: Option<files::Map>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,8 +54,8 @@ impl Checkpoint {
         let listing = files::list(folder.as_ref())?;
         let mut checkpoint = Self { shards: Vec::new(), tensors: BTreeMap::new() };
         for path in listing.files {
-            let bytes = files::map(&path)?;
-            checkpoint.add(path, bytes)?;
+            let map = files::Map::open(&path)?;
+            checkpoint.add(Shard { path, bytes: map.bytes(), map: Some(map) })?;
         }
         match listing.promised.into_iter().find(|name| !checkpoint.tensors.contains_key(name)) {
             Some(name) => Err(Error::TensorMissing { name, expected: Vec::new() }),
@@ -64,7 +69,7 @@ impl Checkpoint {
     /// [`Error::Safetensors`].
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
         let mut checkpoint = Self { shards: Vec::new(), tensors: BTreeMap::new() };
-        checkpoint.add(PathBuf::from(name), bytes::Bytes::from_static(bytes))?;
+        checkpoint.add(Shard { path: PathBuf::from(name), bytes: bytes::Bytes::from_static(bytes), map: None })?;
         Ok(checkpoint)
     }
 
@@ -83,25 +88,77 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::TensorMissing`], [`Error::TensorShape`] if its shape is not `expected`, [`Error::TensorDtype`].
     pub fn data(&self, name: &str, expected: &[usize]) -> Result<TensorData> {
-        let entry = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| Error::TensorMissing { name: name.to_owned(), expected: expected.to_vec() })?;
+        let entry = self.entry(name, expected)?;
+        let dtype = float_dtype(entry.dtype).ok_or_else(|| wrong_dtype(name, entry, DTYPES))?;
+        Ok(TensorData::from_bytes(self.bytes(entry, dtype), Shape::from(expected), dtype))
+    }
+
+    /// The format of the matrices that are in [blocks](crate::quant), as the first of them by name says.
+    pub fn weights(&self) -> Weights {
+        let format = self.names().find_map(|name| Some(BlockFormat::of_name(name)?.0));
+        format.map_or(Weights::Stored, Weights::from)
+    }
+
+    /// The levels of a matrix in blocks, four in a word, and its scales; nothing if there are none of this format.
+    fn blocks(&self, name: &str, format: BlockFormat, size: [usize; 2]) -> Result<Option<[TensorData; 2]>> {
+        let levels = format.levels_name(name);
+        if !self.tensors.contains_key(&levels) {
+            return Ok(None);
+        }
+        let [panels, blocks, vectors, words] = format.levels_shape(size);
+        let stored = match format {
+            BlockFormat::Q8 => (Dtype::I8, "I8"),
+            BlockFormat::Q4 => (Dtype::U8, "U8"),
+        };
+        let parts = [
+            (
+                levels,
+                vec![panels, blocks, vectors, 4 * words],
+                stored,
+                (vec![panels, blocks, vectors, words], DType::I32),
+            ),
+            (
+                format!("{name}{SCALE_SUFFIX}"),
+                vec![panels, blocks, words],
+                (Dtype::F16, "F16"),
+                (vec![panels, blocks, words], DType::F16),
+            ),
+        ];
+        let [levels, scales] = parts.map(|(name, stored, (found, expected), (shape, dtype))| {
+            let entry = self.entry(&name, &stored)?;
+            if entry.dtype != found {
+                return Err(wrong_dtype(&name, entry, expected));
+            }
+            Ok(TensorData::from_bytes(self.bytes(entry, dtype), Shape::from(shape), dtype))
+        });
+        Ok(Some([levels?, scales?]))
+    }
+
+    /// Takes a tensor's pages out of this process' memory until they are read again.
+    fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name)
+            && let Some(map) = &self.shards[entry.shard].map
+        {
+            map.release(entry.range.clone());
+        }
+    }
+
+    fn entry(&self, name: &str, expected: &[usize]) -> Result<&Entry> {
+        let missing = || Error::TensorMissing { name: name.to_owned(), expected: expected.to_vec() };
+        let entry = self.tensors.get(name).ok_or_else(missing)?;
         if entry.shape != expected {
             let (found, expected) = (entry.shape.clone(), expected.to_vec());
             return Err(Error::TensorShape { name: name.to_owned(), found, expected });
         }
-        let dtype = float_dtype(entry.dtype).ok_or_else(|| Error::TensorDtype {
-            name: name.to_owned(),
-            found: format!("{:?}", entry.dtype),
-            expected: DTYPES,
-        })?;
+        Ok(entry)
+    }
+
+    fn bytes(&self, entry: &Entry, dtype: DType) -> Bytes {
         let slice = self.shards[entry.shard].bytes.slice(entry.range.clone());
-        let bytes = match slice.as_ptr().align_offset(dtype.size()) {
+        match slice.as_ptr().align_offset(dtype.size()) {
             0 => Bytes::from_shared(slice, AllocationProperty::Other),
             _ => Bytes::from_bytes_vec(slice.to_vec()),
-        };
-        Ok(TensorData::from_bytes(bytes, Shape::from(entry.shape.clone()), dtype))
+        }
     }
 
     /// Starts to fill modules on `device` with these tensors.
@@ -109,27 +166,33 @@ impl Checkpoint {
         Loading::new(self, device)
     }
 
-    fn add(&mut self, path: PathBuf, bytes: bytes::Bytes) -> Result<()> {
+    fn add(&mut self, file: Shard) -> Result<()> {
+        let Shard { path, bytes, .. } = &file;
         let invalid = |reason: String| Error::Safetensors { path: path.clone(), reason };
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| invalid(e.to_string()))?;
+        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| invalid(e.to_string()))?;
         let start = header + size_of::<u64>();
         let shard = self.shards.len();
         for (name, info) in metadata.tensors() {
             let (from, to) = info.data_offsets;
             let range = start + from..start + to;
             if range.end > bytes.len() {
-                let reason = format!("tensor {name} ends at byte {} of {}, the file is cut off", range.end, bytes.len());
+                let reason =
+                    format!("tensor {name} ends at byte {} of {}, the file is cut off", range.end, bytes.len());
                 return Err(invalid(reason));
             }
             let entry = Entry { shard, dtype: info.dtype, shape: info.shape.clone(), range };
             if let Some(other) = self.tensors.insert(name.clone(), entry) {
-                let other = self.shards.get(other.shard).map_or(&path, |shard| &shard.path);
+                let other = self.shards.get(other.shard).map_or(path, |shard| &shard.path);
                 return Err(invalid(format!("tensor {name} is also in {}", other.display())));
             }
         }
-        self.shards.push(Shard { path, bytes });
+        self.shards.push(file);
         Ok(())
     }
+}
+
+fn wrong_dtype(name: &str, entry: &Entry, expected: &'static str) -> Error {
+    Error::TensorDtype { name: name.to_owned(), found: format!("{:?}", entry.dtype), expected }
 }
 
 fn float_dtype(dtype: Dtype) -> Option<DType> {

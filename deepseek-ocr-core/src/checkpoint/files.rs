@@ -1,9 +1,12 @@
 //! Which files make up a checkpoint, and their bytes.
 
 use crate::{Error, Result};
+use memmap2::Mmap;
 use std::{
     fs::File,
+    ops::Range,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -25,14 +28,47 @@ pub(super) fn list(folder: &Path) -> Result<Listing> {
     Ok(Listing { files: vec![file], promised: Vec::new() })
 }
 
-/// Maps a whole file into memory.
-#[allow(unsafe_code)]
-pub(super) fn map(path: &Path) -> Result<bytes::Bytes> {
-    let file = File::open(path).map_err(Error::read(path))?;
-    // SAFETY: the map is private and read-only. Another process that cuts or rewrites the file while it is mapped breaks
-    // the promise that the bytes do not change; that is documented on `Checkpoint`, as for every memory-mapped loader.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::read(path))?;
-    Ok(bytes::Bytes::from_owner(map))
+/// A file in memory.
+#[derive(Debug, Clone)]
+pub(super) struct Map(Arc<Mmap>);
+
+impl Map {
+    /// Maps a whole file.
+    #[allow(unsafe_code)]
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::read(path))?;
+        // SAFETY: the map is private and read-only. Another process that cuts or rewrites the file while it is mapped breaks
+        // the promise that the bytes do not change; that is documented on `Checkpoint`, as for every memory-mapped loader.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
+        Ok(Self(Arc::new(map)))
+    }
+
+    /// The bytes, for as long as anyone holds them.
+    pub(super) fn bytes(&self) -> bytes::Bytes {
+        bytes::Bytes::from_owner(self.clone())
+    }
+
+    /// Takes a part out of this process' memory until it is read again. The system keeps it in its cache as long as it likes.
+    #[allow(unsafe_code)]
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: nobody wrote to the map, it is read-only: the same bytes are read from the file again.
+            let done = unsafe { self.0.unchecked_advise_range(advice, range.start, range.len()) };
+            if let Err(error) = done {
+                tracing::debug!(%error, "pages of the checkpoint were not released");
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 fn from_index(folder: &Path, index: &Path) -> Result<Listing> {

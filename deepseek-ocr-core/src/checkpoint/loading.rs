@@ -1,7 +1,10 @@
 //! Filling modules from a checkpoint, strictly: every parameter is found, every tensor is used.
 
 use super::Checkpoint;
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    quant::{BlockFormat, SCALE_SUFFIX, levels_on, pack, scales_on},
+};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Int, Tensor, TensorData},
@@ -13,7 +16,10 @@ const UNUSED: [&str; 2] =
     ["model.vision_model.embeddings.patch_embedding.weight", "model.vision_model.embeddings.position_ids"];
 
 /// Modules whose weights stay in the checkpoint's data type; all other parameters are widened to f32.
-const STORED: [&str; 2] = ["Struct:StoredLinear", "Struct:TokenEmbedding"];
+const STORED: [&str; 2] = ["Enum:LinearWeight", "Struct:TokenEmbedding"];
+
+/// Matrices whose parameters are found, or made, together.
+const BLOCKS: &str = "Struct:BlockWeight";
 
 /// Burn's norms call scale and shift by their Greek letters, checkpoints by what they are.
 const NORMS: [&str; 2] = ["Struct:LayerNorm", "Struct:RmsNorm"];
@@ -54,12 +60,15 @@ impl<'a> Loading<'a> {
     /// Replaces every parameter of `module` by the tensor of its name. Parameters that were not initialised never are.
     ///
     /// Matrices of [`StoredLinear`](crate::StoredLinear) and [`TokenEmbedding`](crate::TokenEmbedding) keep the
-    /// checkpoint's data type where the device has it; the rest becomes f32 and must be finite.
+    /// checkpoint's data type where the device has it; the rest becomes f32 and must be finite. Matrices in
+    /// [blocks](crate::quant) are found in their format, or made from the floats of their name.
     ///
     /// # Errors
-    /// [`Error::TensorMissing`], [`Error::TensorShape`], [`Error::TensorDtype`] or [`Error::TensorNotFinite`].
+    /// [`Error::TensorMissing`], [`Error::TensorShape`], [`Error::TensorDtype`] or [`Error::TensorNotFinite`];
+    /// [`Error::WeightFormat`] for a matrix that is in other blocks.
     pub fn fill<M: Module>(&mut self, module: M, names: &Names) -> Result<M> {
-        let mut filler = Filler { loading: self, names, path: Vec::new(), container: Vec::new(), error: None };
+        let mut filler =
+            Filler { loading: self, names, path: Vec::new(), container: Vec::new(), scales: None, error: None };
         let module = module.map(&mut filler);
         match filler.error {
             Some(error) => Err(error),
@@ -85,28 +94,57 @@ struct Filler<'a, 'b> {
     names: &'a Names,
     path: Vec<String>,
     container: Vec<String>,
+    /// Scales of the matrix whose levels were just made.
+    scales: Option<TensorData>,
     error: Option<Error>,
 }
 
 impl Filler<'_, '_> {
     fn tensor<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Tensor<D>> {
+        if self.in_blocks() {
+            let scales = self.scales.take().expect("a matrix' levels come before its scales");
+            return Ok(scales_on(scales, self.loading.device));
+        }
         let name = self.name();
         let shape = param.lazy_shape().to_vec();
         let data = self.loading.checkpoint.data(&name, &shape)?;
         let device = self.loading.device;
         // A bias is small: it is widened like the rest.
         let stored = D == 2 && self.container.last().is_some_and(|container| STORED.contains(&container.as_str()));
-        let data = if stored && device.supports_dtype(data.dtype()) {
-            data
-        } else {
-            data.convert_dtype(DType::F32)
-        };
+        let data = if stored && device.supports_dtype(data.dtype()) { data } else { data.convert_dtype(DType::F32) };
         if !stored {
             check_finite(&name, &data)?;
         }
         self.loading.taken.insert(name);
         let dtype = data.dtype();
         Ok(Tensor::from_data(data, (device, dtype)))
+    }
+
+    /// The levels of a matrix in blocks; its scales are kept for the next parameter.
+    fn levels<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) -> Result<Tensor<D, Int>> {
+        let Some((format, size)) = BlockFormat::of_levels(&param.lazy_shape()) else {
+            unreachable!("levels have the shape of a format")
+        };
+        let path = self.name();
+        let name = path.rsplit_once('.').map_or(path.as_str(), |(matrix, _)| matrix);
+        let Loading { checkpoint, device, taken } = &mut *self.loading;
+        let [levels, scales] = match checkpoint.blocks(name, format, size)? {
+            Some(stored) => {
+                taken.extend([format.levels_name(name), format!("{name}{SCALE_SUFFIX}")]);
+                stored
+            }
+            None => {
+                let packed = pack_stored(checkpoint, name, format, size)?;
+                taken.insert(name.to_owned());
+                packed
+            }
+        };
+        self.scales = Some(scales);
+        Ok(levels_on(levels, device))
+    }
+
+    fn in_blocks(&self) -> bool {
+        self.container.last().is_some_and(|container| container == BLOCKS)
     }
 
     fn name(&self) -> String {
@@ -152,8 +190,31 @@ impl ModuleMapper for Filler<'_, '_> {
     }
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        param
+        if self.error.is_some() || !self.in_blocks() {
+            return param;
+        }
+        match self.levels(&param) {
+            Ok(tensor) => Param::initialized(param.id, tensor),
+            Err(error) => {
+                self.error = Some(error);
+                param
+            }
+        }
     }
+}
+
+/// Levels and scales of a matrix that the checkpoint has as floats, whose pages are let go.
+fn pack_stored(checkpoint: &Checkpoint, name: &str, format: BlockFormat, size: [usize; 2]) -> Result<[TensorData; 2]> {
+    for other in BlockFormat::ALL {
+        if checkpoint.shape(&other.levels_name(name)).is_some() {
+            let (found, asked) = (other.into(), format.into());
+            return Err(Error::WeightFormat { name: name.to_owned(), found, asked });
+        }
+    }
+    let data = checkpoint.data(name, &size)?;
+    let packed = pack(&data, format).map_err(|index| Error::TensorNotFinite { name: name.to_owned(), index })?;
+    checkpoint.release(name);
+    Ok([packed.levels, packed.scales])
 }
 
 fn check_finite(name: &str, data: &TensorData) -> Result<()> {
