@@ -5,7 +5,7 @@ use crate::{
     config::{self, ModelConfig},
 };
 use burn::tensor::Device;
-use deepseek_ocr_core::{Checkpoint, Error, Result};
+use deepseek_ocr_core::{Checkpoint, Error, Result, Weights};
 use deepseek_ocr_decoder::Decoder;
 use deepseek_ocr_encoder::Encoder;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,12 @@ use std::path::{Path, PathBuf};
 pub struct Loader {
     folder: PathBuf,
     device: Option<Device>,
+    weights: Weights,
 }
 
 impl Loader {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), device: None }
+        Self { folder: folder.to_owned(), device: None, weights: Weights::Stored }
     }
 
     /// Sets the device; without this it is Burn's default, the first of the backends that are compiled in.
@@ -36,11 +37,21 @@ impl Loader {
         self
     }
 
+    /// Sets the format of the decoder's matrices: quantised here if the checkpoint has floats. Without this they stay as the
+    /// checkpoint has them.
+    ///
+    /// `examples/quantize.rs` converts a checkpoint once, so that loading it takes no time and its pages are shared among processes.
+    pub fn with_weights(mut self, weights: Weights) -> Self {
+        self.weights = weights;
+        self
+    }
+
     /// Loads the model. On the CPU the weights are read where the files are mapped, not copied.
     ///
     /// # Errors
     /// [`Error::Read`] or [`Error::Json`] naming the file; [`Error::Config`] naming a field that asks for what is not
-    /// supported; [`Error::Tokenizer`]; [`Error::Safetensors`]; an `Error::Tensor..` naming the tensor.
+    /// supported; [`Error::Tokenizer`]; [`Error::Safetensors`]; an `Error::Tensor..` naming the tensor;
+    /// [`Error::WeightFormat`] if the checkpoint was converted to another format than is asked for.
     pub fn load(self) -> Result<DeepseekOcr> {
         let device = self.device.unwrap_or_default();
         let config = ModelConfig::parse(&json(&self.folder.join("config.json"))?)?;
@@ -51,7 +62,7 @@ impl Loader {
         let path = self.folder.join("tokenizer.json");
         let tokenizer = std::fs::read(&path).map_err(Error::read(&path))?;
         let checkpoint = Checkpoint::open(&self.folder)?;
-        assemble(&config, &tokenizer, &checkpoint, &device)
+        assemble(&config, &tokenizer, &checkpoint, self.weights, &device)
     }
 }
 
@@ -60,15 +71,18 @@ pub(crate) fn assemble(
     config: &ModelConfig,
     tokenizer: &[u8],
     checkpoint: &Checkpoint,
+    weights: Weights,
     device: &Device,
 ) -> Result<DeepseekOcr> {
     let tokenizer = Tokenizer::from_bytes(tokenizer)?;
     tokenizer.check_fits(config.decoder.vocab)?;
     let mut loading = checkpoint.load_on(device);
     let encoder = loading.fill(config.encoder.init(device), &Encoder::NAMES)?;
-    let decoder = loading.fill(config.decoder.init(device), &Decoder::NAMES)?;
+    let weights = if weights == Weights::Stored { checkpoint.weights() } else { weights };
+    let decoder = config.decoder.init(device).with_weights(weights);
+    let decoder = loading.fill(decoder, &Decoder::NAMES)?;
     loading.finish()?;
-    tracing::debug!(tensors = checkpoint.names().count(), ?device, "model loaded");
+    tracing::debug!(tensors = checkpoint.names().count(), %weights, ?device, "model loaded");
     Ok(DeepseekOcr::new(encoder, decoder, tokenizer, device.clone()))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{DeepseekOcr, config::ModelConfig, loader};
 use burn::tensor::Device;
-use deepseek_ocr_core::{Checkpoint, Error, Result};
+use deepseek_ocr_core::{Checkpoint, Error, Result, Weights};
 
 const CONFIG: &[u8] = include_bytes!("../assets/mini/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../assets/mini/tokenizer.json");
@@ -27,6 +27,6 @@ impl DeepseekOcr {
         let config = serde_json::from_slice(CONFIG)
             .map_err(|source| Error::Json { path: "assets/mini/config.json".into(), source: source.into() })?;
         let checkpoint = Checkpoint::from_static("assets/mini/model.safetensors", WEIGHTS)?;
-        loader::assemble(&ModelConfig::parse(&config)?, TOKENIZER, &checkpoint, device)
+        loader::assemble(&ModelConfig::parse(&config)?, TOKENIZER, &checkpoint, Weights::Stored, device)
     }
 }

@@ -52,6 +52,7 @@ pub mod ops;
 mod rope;
 mod sampling;
 mod segment;
+mod weights;
 
 pub use attention::SelfAttention;
 pub use block::{Block, Mlp};
