@@ -8,6 +8,7 @@
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
+mod activation;
 mod avx2;
 mod avx512;
 mod blocks;
@@ -146,7 +147,7 @@ mod tests {
                 let weight = random([64, 50], dtype).transpose();
                 check(x.clone(), weight.clone(), None);
                 let (x, weight) = (x.slice([0..rows, 3..40]), weight.slice([7..30, 3..40]));
-                check(x, weight, Some(random([30], DType::F32).slice([7..30])));
+                check(x, weight, Some(random([30], DType::F32).slice(7..30)));
             }
         }
     }
