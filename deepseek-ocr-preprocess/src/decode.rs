@@ -1,8 +1,8 @@
 //! Encoded bytes to a page: format, limits, pixels, orientation, warnings.
 
 use crate::{
-    Page, PageOptions, PageWarning, color,
-    ending::{Ending, ending},
+    Damage, Page, PageOptions, PageWarning, color,
+    ending::{Cut, Ending, ending},
     frames::frames,
     orientation::orientation,
     tiff,
@@ -22,7 +22,14 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
         Ending::Complete => {}
         Ending::MarkMissing => warnings.push(PageWarning::EndMissing { format: name }),
         Ending::Damaged(cut) => warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() }),
+        // The decoder fills what a JPEG lacks behind its header; other formats have no page without all of it.
+        Ending::Cut(cut) if format == ImageFormat::Jpeg && cut != Cut::Header => {
+            warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() });
+        }
         Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
+    }
+    if let (Damage::Refuse, Some(warning)) = (options.damage, warnings.first()) {
+        return Err(Error::ImageTruncated { format: name, reason: warning.to_string() });
     }
     let rgb = pixels(bytes, format, name, options)?;
     match frames(bytes, format) {
@@ -189,8 +196,11 @@ mod tests {
         for format in FORMATS {
             let bytes = encoded(format);
             for keep in [bytes.len() / 2, bytes.len() * 3 / 4, bytes.len() * 15 / 16] {
-                let found = Page::from_bytes(&bytes[..keep]);
+                let found = Page::reader().with_damage(Damage::Refuse).from_bytes(&bytes[..keep]);
                 assert!(matches!(found, Err(Error::ImageTruncated { .. })), "{format:?}, {keep}: {found:?}");
+                let warned = |page: Page| matches!(page.warnings(), [PageWarning::Damaged { .. }]);
+                let kept = Page::from_bytes(&bytes[..keep]).is_ok_and(warned);
+                assert_eq!(kept, format == ImageFormat::Jpeg, "{format:?}, {keep}");
             }
         }
     }

@@ -39,7 +39,7 @@ mod views;
 
 pub use fit::Placement;
 pub use image;
-pub use options::{Alpha, PageOptions};
+pub use options::{Alpha, Damage, PageOptions};
 pub use page::{Page, PageWarning};
 pub use resize::resize;
 pub use views::{views, views_with};

@@ -22,6 +22,20 @@ pub enum Alpha {
     Drop,
 }
 
+/// What becomes of files whose pixels are not all there.
+///
+/// It concerns those that still give a page: JPEGs that were cut or spoiled behind their header, and files that lack only their
+/// format's end mark. A file of which nothing can be read is an error in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The page has what could be read, and a [`PageWarning`](crate::PageWarning) that says what is missing.
+    #[default]
+    Warn,
+    /// [`Error::ImageTruncated`]: nothing is read from half a page.
+    Refuse,
+}
+
 /// Limits and choices for reading a page; see [`Page::reader`].
 ///
 /// Both limits are checked against the header, before a pixel is decoded.
@@ -38,11 +52,19 @@ pub struct PageOptions {
     pub max_alloc: u64,
     /// What becomes of transparent pixels.
     pub alpha: Alpha,
+    /// What becomes of files whose pixels are not all there.
+    pub damage: Damage,
 }
 
 impl Default for PageOptions {
     fn default() -> Self {
-        Self { max_width: MAX_SIDE, max_height: MAX_SIDE, max_alloc: MAX_ALLOC, alpha: Alpha::default() }
+        Self {
+            max_width: MAX_SIDE,
+            max_height: MAX_SIDE,
+            max_alloc: MAX_ALLOC,
+            alpha: Alpha::default(),
+            damage: Damage::default(),
+        }
     }
 }
 
@@ -75,6 +97,12 @@ impl PageOptions {
     #[must_use]
     pub fn with_alpha(self, alpha: Alpha) -> Self {
         Self { alpha, ..self }
+    }
+
+    /// Sets [`damage`](Self::damage).
+    #[must_use]
+    pub fn with_damage(self, damage: Damage) -> Self {
+        Self { damage, ..self }
     }
 
     /// Reads a file; its name does not matter, the content decides the format.

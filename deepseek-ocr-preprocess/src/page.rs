@@ -38,7 +38,7 @@ pub enum PageWarning {
         /// The file's format.
         format: &'static str,
     },
-    /// Some of the pixels cannot be read, though the file has its end mark; what stands in their place is arbitrary.
+    /// Some of the pixels cannot be read, because the file was cut or spoiled; what stands in their place is arbitrary.
     Damaged {
         /// The file's format.
         format: &'static str,

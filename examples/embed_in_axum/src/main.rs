@@ -16,7 +16,7 @@ use axum::{
     routing::post,
 };
 use clap::Parser;
-use deepseek_ocr::{DeepseekOcr, Error, Mode, Page, Request, Task};
+use deepseek_ocr::{DeepseekOcr, Error, Mode, Page, Request, Task, preprocess::Damage};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -86,7 +86,9 @@ async fn read(State(service): State<Service>, image: Bytes) -> Response {
 
 /// Reads a page into a channel; ends early when nobody listens any more.
 fn read_into(service: &Service, image: &[u8], pieces: &mpsc::Sender<Result<String, Error>>) -> Result<(), Error> {
-    let request = Request::new(Page::from_bytes(image)?).with_mode(service.mode).with_task(Task::FreeOcr);
+    // The answer has no place for warnings, so half a page is no page.
+    let page = Page::reader().with_damage(Damage::Refuse).from_bytes(image)?;
+    let request = Request::new(page).with_mode(service.mode).with_task(Task::FreeOcr);
     if pieces.is_closed() {
         return Ok(());
     }
