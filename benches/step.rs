@@ -6,7 +6,7 @@
 
 mod harness;
 
-use deepseek_ocr::decoder::{Cache, Mlp, Segment};
+use deepseek_ocr::decoder::{Cache, Mlp, Segment, ops::Rows};
 use harness::{DecoderBench, Format, Machine, Options, Report, Work, distinct_experts, fastest};
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ fn experts(bench: &DecoderBench, positions: usize) -> anyhow::Result<f64> {
     let mut counts = Vec::new();
     for (layer, x) in outputs.iter().enumerate() {
         let Some(Mlp::Moe(moe)) = decoder.layers.get(layer + 1).map(|block| &block.mlp) else { continue };
-        let chosen = moe.gate.forward(decoder.mlp_inputs(layer + 1, x.clone())).indices.into_data();
+        let chosen = moe.gate.forward(Rows::Together, decoder.mlp_inputs(layer + 1, x.clone())).indices.into_data();
         counts.push(chosen.iter::<i64>().collect::<BTreeSet<_>>().len());
     }
     Ok(counts.iter().sum::<usize>() as f64 / counts.len() as f64)

@@ -1,6 +1,9 @@
 //! Causal self-attention over the cache; every head has its own keys and values.
 
-use crate::{DecoderConfig, LayerCache, Place, Rotation, ops};
+use crate::{
+    DecoderConfig, LayerCache, Passage, Place, Rotation,
+    ops::{self, Rows},
+};
 use burn::{
     module::Module,
     tensor::{Device, Tensor},
@@ -27,21 +30,25 @@ impl SelfAttention {
         Self { q_proj: square(), k_proj: square(), v_proj: square(), o_proj: square(), heads: config.heads }
     }
 
-    /// Appends positions to one row, from `place` on.
+    /// Appends positions to one row.
     ///
     /// # Shapes
     /// - `x`: `[length, hidden]`
-    /// - output: `[length, hidden]`
-    pub fn prefill(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, place: Place) -> Tensor<2> {
-        let [length, hidden] = x.dims();
-        let heads = |y: Tensor<2>| y.reshape([length, self.heads, hidden / self.heads]).swap_dims(0, 1);
-        let queries = rotation.forward(heads(self.q_proj.forward(x.clone())));
-        let keys = rotation.forward(heads(self.k_proj.forward(x.clone())));
-        cache.write(place, keys, heads(self.v_proj.forward(x)));
+    /// - output: `[passage.outputs, hidden]`
+    pub fn prefill(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
+        let ([length, hidden], &Passage { place, outputs, .. }) = (x.dims(), passage);
+        let heads = |y: Tensor<2>| {
+            let rows = y.dims()[0];
+            y.reshape([rows, self.heads, hidden / self.heads]).swap_dims(0, 1)
+        };
+        let [keys, values] = ops::linears(Rows::Together, x.clone(), [&self.k_proj, &self.v_proj]).map(heads);
+        cache.write(place, passage.rotation.forward(keys), values);
 
+        let [queries] = ops::linears(Rows::Together, passage.last(x), [&self.q_proj]).map(heads);
+        let queries = passage.rotation.last(outputs).forward(queries);
         let (keys, values) = cache.read(place.row, place.position + length);
         let y = ops::causal_attention(queries, keys, values);
-        self.o_proj.forward(y.swap_dims(0, 1).reshape([length, hidden]))
+        self.join(Rows::Together, y.swap_dims(0, 1).reshape([outputs, hidden]))
     }
 
     /// Appends one position to each of several rows.
@@ -52,17 +59,21 @@ impl SelfAttention {
     pub fn step(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, places: &[Place]) -> Tensor<2> {
         let [rows, hidden] = x.dims();
         let width = hidden / self.heads;
-        let project =
-            |layer: &StoredLinear| ops::row_by_row(x.clone(), |x| layer.forward(x)).reshape([rows, self.heads, width]);
-        let queries = rotation.forward(project(&self.q_proj));
-        let keys = rotation.forward(project(&self.k_proj));
-        let values = project(&self.v_proj);
+        let heads = |y: Tensor<2>| y.reshape([rows, self.heads, width]);
+        let [queries, keys, values] =
+            ops::linears(Rows::Apart, x, [&self.q_proj, &self.k_proj, &self.v_proj]).map(heads);
+        let (queries, keys) = (rotation.forward(queries), rotation.forward(keys));
         for (i, &place) in places.iter().enumerate() {
             let row = |all: &Tensor<3>| all.clone().narrow(0, i, 1).reshape([self.heads, 1, width]);
             cache.write(place, row(&keys), row(&values));
         }
 
         let y = ops::decode_attention(queries, cache.keys.clone(), cache.values.clone(), places);
-        ops::row_by_row(y.reshape([rows, hidden]), |y| self.o_proj.forward(y))
+        self.join(Rows::Apart, y.reshape([rows, hidden]))
+    }
+
+    fn join(&self, rows: Rows, y: Tensor<2>) -> Tensor<2> {
+        let [y] = ops::linears(rows, y, [&self.o_proj]);
+        y
     }
 }

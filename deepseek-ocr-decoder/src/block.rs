@@ -1,6 +1,6 @@
 //! One block: attention and a feed-forward layer, each behind a norm and around a residual.
 
-use crate::{DecoderConfig, GatedMlp, LayerCache, Moe, Place, Rotation, SelfAttention, ops};
+use crate::{DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Place, Rotation, SelfAttention, ops::Rows};
 use burn::{
     module::Module,
     nn::{RmsNorm, RmsNormConfig},
@@ -42,23 +42,23 @@ impl Block {
         Self { input_layernorm: norm(), self_attn, post_attention_layernorm: norm(), mlp }
     }
 
-    /// Appends positions to one row, from `place` on.
+    /// Appends positions to one row.
     ///
     /// # Shapes
     /// - `x`: `[length, hidden]`
-    /// - output: `[length, hidden]`
-    pub fn prefill(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, place: Place) -> Tensor<2> {
-        let x = self.attend(x, rotation, cache, place);
-        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+    /// - output: `[passage.outputs, hidden]`
+    pub fn prefill(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
+        let x = self.attend(x, passage, cache);
+        x.clone() + self.mlp.forward(Rows::Together, self.post_attention_layernorm.forward(x))
     }
 
     /// The first half of [`prefill`](Self::prefill): the residual stream between attention and feed-forward layer.
     ///
     /// # Shapes
     /// - `x`: `[length, hidden]`
-    /// - output: `[length, hidden]`
-    pub fn attend(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, place: Place) -> Tensor<2> {
-        x.clone() + self.self_attn.prefill(self.input_layernorm.forward(x), rotation, cache, place)
+    /// - output: `[passage.outputs, hidden]`
+    pub fn attend(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
+        passage.last(x.clone()) + self.self_attn.prefill(self.input_layernorm.forward(x), passage, cache)
     }
 
     /// Appends one position to each of several rows.
@@ -68,7 +68,7 @@ impl Block {
     /// - output: `[rows, hidden]`
     pub fn step(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, places: &[Place]) -> Tensor<2> {
         let x = x.clone() + self.self_attn.step(self.input_layernorm.forward(x), rotation, cache, places);
-        x.clone() + ops::row_by_row(self.post_attention_layernorm.forward(x), |x| self.mlp.forward(x))
+        x.clone() + self.mlp.forward(Rows::Apart, self.post_attention_layernorm.forward(x))
     }
 }
 
@@ -76,10 +76,10 @@ impl Mlp {
     /// # Shapes
     /// - `x`: `[positions, hidden]`
     /// - output: `[positions, hidden]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, rows: Rows, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(mlp) => mlp.forward(x),
-            Self::Moe(moe) => moe.forward(x),
+            Self::Dense(mlp) => mlp.forward(rows, x),
+            Self::Moe(moe) => moe.forward(rows, x),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Keys and values of the positions that were read: the state of a batch of sequences.
 
-use crate::DecoderConfig;
+use crate::{DecoderConfig, Rotation};
 use burn::tensor::{DType, Device, Tensor};
 
 /// Positions by which the cache grows.
@@ -36,6 +36,29 @@ pub struct Place {
     pub row: usize,
     /// The position, from 0.
     pub position: usize,
+}
+
+/// New positions of one row.
+#[derive(Debug, Clone)]
+pub struct Passage {
+    /// Where they begin.
+    pub place: Place,
+    /// Their turns.
+    pub rotation: Rotation,
+    /// How many of the last ones have outputs that are asked for.
+    pub outputs: usize,
+}
+
+impl Passage {
+    /// The positions that are asked for.
+    ///
+    /// # Shapes
+    /// - `x`: `[length, hidden]`
+    /// - output: `[outputs, hidden]`
+    pub(crate) fn last(&self, x: Tensor<2>) -> Tensor<2> {
+        let length = x.dims()[0];
+        if self.outputs == length { x } else { x.narrow(0, length - self.outputs, self.outputs) }
+    }
 }
 
 impl Cache {

@@ -1,6 +1,9 @@
 //! The decoder (paper section 3.3): a small transformer with mixtures of experts. Start here.
 
-use crate::{Block, Cache, Place, Rope, Segment};
+use crate::{
+    Block, Cache, Passage, Place, Rope, Segment,
+    ops::{self, Rows},
+};
 use burn::{
     module::Module,
     nn::{RmsNorm, RmsNormConfig},
@@ -123,9 +126,10 @@ impl Decoder {
     /// - `inputs`: `[positions, hidden]`, at least one position
     /// - output: `[vocab]`, f32
     pub fn prefill(&self, inputs: Tensor<2>, cache: &mut Cache, row: usize) -> Tensor<1> {
-        let last = inputs.dims()[0] - 1;
-        let x = self.read(inputs, cache, row, |_| ());
-        self.logits(x.narrow(0, last, 1)).squeeze_dim(0)
+        ops::pass(&self.device(), || {
+            let x = self.read(inputs, 1, cache, row, |_| ());
+            self.logits(x).squeeze_dim(0)
+        })
     }
 
     /// Appends one token to each of the named rows of the cache, which may hold sequences of different length, and gives
@@ -135,6 +139,10 @@ impl Decoder {
     /// - output: `[rows, vocab]`, f32, in the order of `rows`
     pub fn step(&self, tokens: &[u32], rows: &[usize], cache: &mut Cache) -> Tensor<2> {
         assert_eq!(tokens.len(), rows.len(), "one token for each row");
+        ops::pass(&self.device(), || self.step_rows(tokens, rows, cache))
+    }
+
+    fn step_rows(&self, tokens: &[u32], rows: &[usize], cache: &mut Cache) -> Tensor<2> {
         rows.iter().for_each(|&row| cache.reserve(row, 1));
         let places: Vec<Place> = rows.iter().map(|&row| cache.end(row)).collect();
         let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
@@ -155,7 +163,8 @@ impl Decoder {
     pub fn forward_all(&self, inputs: Tensor<2>) -> Vec<Tensor<2>> {
         let mut cache = Cache::new(&self.config, 1, inputs.dims()[0], &self.device());
         let mut outputs = Vec::with_capacity(self.layers.len());
-        self.read(inputs, &mut cache, 0, |x| outputs.push(x.clone()));
+        let length = inputs.dims()[0];
+        self.read(inputs, length, &mut cache, 0, |x| outputs.push(x.clone()));
         outputs
     }
 
@@ -168,7 +177,9 @@ impl Decoder {
         let (block, length) = (&self.layers[layer], x.dims()[0]);
         let mut cache = Cache::new(&self.config, 1, length, &self.device());
         cache.reserve(0, length);
-        let x = block.attend(x, &self.rope.sequence(0, length), cache.layer(layer), Place { row: 0, position: 0 });
+        let place = Place { row: 0, position: 0 };
+        let passage = Passage { place, rotation: self.rope.sequence(0, length), outputs: length };
+        let x = block.attend(x, &passage, cache.layer(layer));
         block.post_attention_layernorm.forward(x)
     }
 
@@ -178,18 +189,30 @@ impl Decoder {
     /// - `x`: `[positions, hidden]`, the last block's output
     /// - output: `[positions, vocab]`, f32
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        crate::ops::row_by_row(self.norm.forward(x), |x| self.lm_head.forward(x))
+        let [logits] = ops::linears(Rows::Apart, self.norm.forward(x), [&self.lm_head]);
+        logits
     }
 
-    /// The blocks over new positions of one row; `each` sees every block's output.
-    fn read(&self, inputs: Tensor<2>, cache: &mut Cache, row: usize, mut each: impl FnMut(&Tensor<2>)) -> Tensor<2> {
+    /// The blocks over new positions of one row; `each` sees every block's output. The last block gives the last `outputs`
+    /// positions only: what it would compute for the others, nothing reads.
+    fn read(
+        &self,
+        inputs: Tensor<2>,
+        outputs: usize,
+        cache: &mut Cache,
+        row: usize,
+        mut each: impl FnMut(&Tensor<2>),
+    ) -> Tensor<2> {
         let length = inputs.dims()[0];
         cache.reserve(row, length);
         let place = cache.end(row);
-        let rotation = self.rope.sequence(place.position, length);
+        let mut passage = Passage { place, rotation: self.rope.sequence(place.position, length), outputs: length };
         let mut x = inputs;
         for (layer, block) in self.layers.iter().enumerate() {
-            x = block.prefill(x, &rotation, cache.layer(layer), place);
+            if layer + 1 == self.layers.len() {
+                passage.outputs = outputs;
+            }
+            x = block.prefill(x, &passage, cache.layer(layer));
             each(&x);
         }
         cache.advance(row, length);

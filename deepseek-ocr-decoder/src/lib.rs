@@ -56,7 +56,7 @@ mod weights;
 
 pub use attention::SelfAttention;
 pub use block::{Block, Mlp};
-pub use cache::{Cache, LayerCache, Place};
+pub use cache::{Cache, LayerCache, Passage, Place};
 pub use decoder::{Decoder, DecoderConfig};
 pub use generate::{Finish, GenerateOptions, Generation, LoopStop, Token};
 pub use mlp::GatedMlp;

@@ -1,8 +1,9 @@
 //! The gated feed-forward layer: dense blocks, shared experts and routed experts are all of this kind.
 
+use crate::ops::{self, Rows};
 use burn::{
     module::Module,
-    tensor::{Device, Tensor, activation::silu},
+    tensor::{Device, Tensor},
 };
 use deepseek_ocr_core::{StoredLinear, StoredLinearConfig};
 
@@ -28,7 +29,7 @@ impl GatedMlp {
     /// # Shapes
     /// - `x`: `[positions, hidden]`
     /// - output: `[positions, hidden]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down_proj.forward(silu(self.gate_proj.forward(x.clone())) * self.up_proj.forward(x))
+    pub fn forward(&self, rows: Rows, x: Tensor<2>) -> Tensor<2> {
+        ops::gated_mlp(rows, x, self)
     }
 }

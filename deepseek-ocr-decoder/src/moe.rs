@@ -1,6 +1,9 @@
 //! The mixture of experts (DeepSeekMoE): each position goes through a few routed experts and through the shared ones.
 
-use crate::{DecoderConfig, GatedMlp, ops};
+use crate::{
+    DecoderConfig, GatedMlp,
+    ops::{self, Rows},
+};
 use burn::{
     module::{Module, Param},
     nn::Initializer,
@@ -48,9 +51,9 @@ impl Moe {
     /// # Shapes
     /// - `x`: `[positions, hidden]`
     /// - output: `[positions, hidden]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let Routing { indices, weights } = self.gate.forward(x.clone());
-        ops::expert_mlp(x.clone(), indices, weights, &self.experts) + self.shared_experts.forward(x)
+    pub fn forward(&self, rows: Rows, x: Tensor<2>) -> Tensor<2> {
+        let routing = self.gate.forward(rows, x.clone());
+        ops::expert_mlp(rows, x, routing, self)
     }
 }
 
@@ -64,8 +67,8 @@ impl Router {
     /// # Shapes
     /// - `x`: `[positions, hidden]`
     /// - output: `[positions, chosen]`, twice
-    pub fn forward(&self, x: Tensor<2>) -> Routing {
-        let probabilities = softmax(self.scores(x), 1);
+    pub fn forward(&self, rows: Rows, x: Tensor<2>) -> Routing {
+        let probabilities = softmax(self.scores(rows, x), 1);
         let (weights, indices) = if self.chosen < probabilities.dims()[1] {
             probabilities.topk_with_indices(self.chosen, 1)
         } else {
@@ -80,8 +83,8 @@ impl Router {
     /// # Shapes
     /// - `x`: `[positions, hidden]`
     /// - output: `[positions, experts]`
-    pub fn scores(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose())
+    pub fn scores(&self, rows: Rows, x: Tensor<2>) -> Tensor<2> {
+        ops::scores(rows, x, self.weight.val())
     }
 }
 
@@ -92,20 +95,20 @@ mod tests {
 
     /// The definition for one position, over plain slices.
     fn naive(moe: &Moe, x: &[f32], chosen: usize) -> Vec<f32> {
-        let rows = |weight: &Param<Tensor<2>>| -> Vec<Vec<f32>> {
-            let width = weight.val().dims()[1];
-            fixture::floats(weight.val()).chunks(width).map(<[f32]>::to_vec).collect()
+        let rows = |weight: Tensor<2>| -> Vec<Vec<f32>> {
+            let width = weight.dims()[1];
+            fixture::floats(weight).chunks(width).map(<[f32]>::to_vec).collect()
         };
-        let product = |weight: &Param<Tensor<2>>, x: &[f32]| -> Vec<f32> {
+        let product = |weight: Tensor<2>, x: &[f32]| -> Vec<f32> {
             rows(weight).iter().map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
         };
         let mlp = |layer: &GatedMlp| {
-            let gate = product(&layer.gate_proj.weight, x);
-            let up = product(&layer.up_proj.weight, x);
+            let gate = product(layer.gate_proj.weight.val(), x);
+            let up = product(layer.up_proj.weight.val(), x);
             let inner: Vec<f32> = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-            product(&layer.down_proj.weight, &inner)
+            product(layer.down_proj.weight.val(), &inner)
         };
-        let exps: Vec<f32> = product(&moe.gate.weight, x).iter().map(|s| s.exp()).collect();
+        let exps: Vec<f32> = product(moe.gate.weight.val(), x).iter().map(|s| s.exp()).collect();
         let total: f32 = exps.iter().sum();
         let mut order: Vec<usize> = (0..exps.len()).collect();
         order.sort_by(|&a, &b| exps[b].total_cmp(&exps[a]));
@@ -124,7 +127,7 @@ mod tests {
             let moe = fixture::fill(Moe::new(&config, &Device::flex()));
             let values = fixture::values(7 * config.hidden, 5);
             let x = Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape([7, config.hidden]);
-            let y = fixture::floats(moe.forward(x));
+            let y = fixture::floats(moe.forward(Rows::Together, x));
             for (x, y) in values.chunks(config.hidden).zip(y.chunks(config.hidden)) {
                 fixture::assert_close(y, &naive(&moe, x, chosen), 1e-5);
             }

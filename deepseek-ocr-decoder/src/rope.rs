@@ -55,6 +55,15 @@ impl Rope {
 }
 
 impl Rotation {
+    /// Those of the last `count` positions of a sequence.
+    pub fn last(&self, count: usize) -> Self {
+        let take = |table: &Tensor<3>| {
+            let length = table.dims()[1];
+            table.clone().narrow(1, length - count, count)
+        };
+        Self { cos: take(&self.cos), sin: take(&self.sin) }
+    }
+
     /// # Shapes
     /// - `x`: `[heads, length, width]` or `[rows, heads, width]`, as the rotation was made for
     /// - output: as `x`

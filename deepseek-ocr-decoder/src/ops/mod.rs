@@ -1,19 +1,76 @@
 //! The decoder's heavy operations. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "flex")]
+mod flex;
 pub mod reference;
 
-use crate::{GatedMlp, Place};
-use burn::tensor::{Int, Tensor};
+use crate::{GatedMlp, Moe, Place, Routing};
+use burn::tensor::{Device, Tensor};
+use deepseek_ocr_core::StoredLinear;
 
-/// The routed experts of a mixture: each position's sum over its chosen experts, weighted.
+/// What the rows of a product are to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rows {
+    /// Positions of one sequence, multiplied in whatever way is fastest for their number.
+    Together,
+    /// Sequences of a batch: what each row gives does not depend, to the last bit, on the rows that stand beside it.
+    Apart,
+}
+
+/// Several layers over the same rows.
+///
+/// # Shapes
+/// - `x`: `[rows, inputs]`, f32
+/// - output: `[rows, outputs]` for each layer, f32
+pub fn linears<const N: usize>(rows: Rows, x: Tensor<2>, layers: [&StoredLinear; N]) -> [Tensor<2>; N] {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::linears(rows, &x, layers) {
+        return y;
+    }
+    reference::linears(rows, x, layers)
+}
+
+/// `x W^T` over weights in f32: the experts' scores.
+///
+/// # Shapes
+/// - `x`: `[rows, inputs]`, f32
+/// - `weight`: `[outputs, inputs]`, f32
+/// - output: `[rows, outputs]`, f32
+pub fn scores(rows: Rows, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::scores(rows, &x, &weight) {
+        return y;
+    }
+    reference::scores(rows, x, weight)
+}
+
+/// `down(silu(gate(x)) * up(x))`.
+///
+/// # Shapes
+/// - `x`: `[rows, hidden]`, f32
+/// - output: `[rows, hidden]`, f32
+pub fn gated_mlp(rows: Rows, x: Tensor<2>, mlp: &GatedMlp) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::gated_mlp(rows, &x, mlp) {
+        return y;
+    }
+    reference::gated_mlp(rows, x, mlp)
+}
+
+/// The experts of a mixture: each position's sum over the routed experts that were chosen for it, weighted, and the shared
+/// ones.
 ///
 /// # Shapes
 /// - `x`: `[positions, hidden]`, f32
-/// - `indices`: `[positions, chosen]`, the experts of each position, no two alike
-/// - `weights`: `[positions, chosen]`, f32
+/// - `routing`: `[positions, chosen]`, the experts of each position, no two alike, and their weights in f32
 /// - output: `[positions, hidden]`, f32
-pub fn expert_mlp(x: Tensor<2>, indices: Tensor<2, Int>, weights: Tensor<2>, experts: &[GatedMlp]) -> Tensor<2> {
-    reference::expert_mlp(x, indices, weights, experts)
+pub fn expert_mlp(rows: Rows, x: Tensor<2>, routing: Routing, moe: &Moe) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::expert_mlp(rows, &x, &routing, moe) {
+        return y;
+    }
+    reference::expert_mlp(rows, x, routing, moe)
 }
 
 /// Attention of the last positions of one sequence, each over itself and all before it.
@@ -23,6 +80,10 @@ pub fn expert_mlp(x: Tensor<2>, indices: Tensor<2, Int>, weights: Tensor<2>, exp
 /// - `keys`, `values`: `[heads, total, width]`, all positions
 /// - output: `[heads, length, width]`
 pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::causal_attention(&queries, &keys, &values) {
+        return y;
+    }
     reference::causal_attention(queries, keys, values)
 }
 
@@ -35,18 +96,21 @@ pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) 
 /// - `keys`, `values`: `[cache rows, heads, allocated, width]`
 /// - output: `[rows, heads, width]`
 pub fn decode_attention(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, places: &[Place]) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::decode_attention(&queries, &keys, &values, places) {
+        return y;
+    }
     reference::decode_attention(queries, keys, values, places)
 }
 
-/// Applies `f` so that the result of a row does not depend, to the last bit, on which rows stand beside it.
+/// Runs a pass through the model where its operations start with the least delay.
 ///
-/// A product of several rows may add up in another order than a product of one. Where an implementation promises one
-/// order for all, it can take the rows together.
-///
-/// # Shapes
-/// - `x`: `[rows, inputs]`
-/// - `f`: `[1, inputs]` to `[1, outputs]`
-/// - output: `[rows, outputs]`
-pub fn row_by_row(x: Tensor<2>, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-    reference::row_by_row(x, f)
+/// On the CPU that is a thread of the pool: threads outside of it sleep and are woken for each operation.
+pub fn pass<R: Send>(device: &Device, f: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() {
+        return flex::pass(f);
+    }
+    let _ = device;
+    f()
 }

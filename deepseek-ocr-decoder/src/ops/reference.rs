@@ -1,22 +1,44 @@
 //! The decoder's operations in plain tensor code: the specification, the fallback for any backend, the oracle of the tests.
 
-use crate::{GatedMlp, Place};
-use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation::softmax};
+use super::Rows;
+use crate::{GatedMlp, Moe, Place, Routing};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
+use deepseek_ocr_core::StoredLinear;
 
 /// Scores that attention holds at once: 16 MiB, below the size from which allocators give every buffer back to the system.
 const MAX_SCORES: usize = 1 << 22;
 
+/// See [`linears`](super::linears).
+pub fn linears<const N: usize>(rows: Rows, x: Tensor<2>, layers: [&StoredLinear; N]) -> [Tensor<2>; N] {
+    layers.map(|layer| each(rows, x.clone(), |x| layer.forward(x)))
+}
+
+/// See [`scores`](super::scores).
+pub fn scores(rows: Rows, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let weight = weight.transpose();
+    each(rows, x, |x| x.matmul(weight.clone()))
+}
+
+/// See [`gated_mlp`](super::gated_mlp).
+pub fn gated_mlp(rows: Rows, x: Tensor<2>, mlp: &GatedMlp) -> Tensor<2> {
+    let forward = |x: Tensor<2>| {
+        let gate = activation::silu(mlp.gate_proj.forward(x.clone()));
+        mlp.down_proj.forward(gate * mlp.up_proj.forward(x))
+    };
+    each(rows, x, forward)
+}
+
 /// See [`expert_mlp`](super::expert_mlp).
-pub fn expert_mlp(x: Tensor<2>, indices: Tensor<2, Int>, weights: Tensor<2>, experts: &[GatedMlp]) -> Tensor<2> {
-    let ([positions, chosen], device) = (indices.dims(), x.device());
-    let routed = group(indices, experts.len());
-    let weights = weights.reshape([positions * chosen, 1]);
-    let mut sum = x.zeros_like();
-    for (expert, slots) in experts.iter().zip(routed).filter(|(_, slots)| !slots.is_empty()) {
-        let rows = int_tensor(slots.iter().map(|slot| slot / chosen), &device);
+pub fn expert_mlp(rows: Rows, x: Tensor<2>, routing: Routing, moe: &Moe) -> Tensor<2> {
+    let ([positions, chosen], device) = (routing.weights.dims(), x.device());
+    let weights = routing.weights.reshape([positions * chosen, 1]);
+    let routed = group(routing.indices, moe.experts.len());
+    let mut sum = gated_mlp(rows, x.clone(), &moe.shared_experts);
+    for (expert, slots) in moe.experts.iter().zip(routed).filter(|(_, slots)| !slots.is_empty()) {
+        let at = int_tensor(slots.iter().map(|slot| slot / chosen), &device);
         let slots = int_tensor(slots.into_iter(), &device);
-        let y = expert.forward(x.clone().select(0, rows.clone())) * weights.clone().select(0, slots);
-        sum = sum.select_assign(0, rows, y, IndexingUpdateOp::Add);
+        let y = gated_mlp(rows, x.clone().select(0, at.clone()), expert) * weights.clone().select(0, slots);
+        sum = sum.select_assign(0, at, y, IndexingUpdateOp::Add);
     }
     sum
 }
@@ -43,7 +65,8 @@ pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) 
         let first = total - length + start;
         let seen = first + count;
         let scores = queries.clone().narrow(1, start, count).matmul(keys.clone().narrow(1, 0, seen).transpose());
-        let probabilities = softmax(scores.mask_fill(later(first, count, &keys.device()), f32::NEG_INFINITY), 2);
+        let probabilities =
+            activation::softmax(scores.mask_fill(later(first, count, &keys.device()), f32::NEG_INFINITY), 2);
         probabilities.matmul(values.clone().narrow(1, 0, seen))
     };
     Tensor::cat((0..length).step_by(chunk).map(attend).collect(), 1)
@@ -65,17 +88,17 @@ pub fn decode_attention(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, 
             all.clone().narrow(0, place.row, 1).narrow(2, 0, place.position + 1).squeeze_dim(0)
         };
         let query = queries.clone().narrow(0, i, 1).reshape([heads, 1, width]);
-        let probabilities = softmax(query.matmul(read(&keys).transpose()), 2);
+        let probabilities = activation::softmax(query.matmul(read(&keys).transpose()), 2);
         probabilities.matmul(read(&values)).reshape([1, heads, width])
     };
     Tensor::cat(places.iter().enumerate().map(attend).collect(), 0)
 }
 
-/// See [`row_by_row`](super::row_by_row).
-pub fn row_by_row(x: Tensor<2>, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-    match x.dims()[0] {
-        1 => f(x),
-        rows => Tensor::cat((0..rows).map(|row| f(x.clone().narrow(0, row, 1))).collect(), 0),
+/// A product of several rows may add up in another order than a product of one: rows apart go through it one by one.
+fn each(rows: Rows, x: Tensor<2>, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    match (rows, x.dims()[0]) {
+        (Rows::Together, _) | (_, 0 | 1) => f(x),
+        (Rows::Apart, count) => Tensor::cat((0..count).map(|row| f(x.clone().narrow(0, row, 1))).collect(), 0),
     }
 }
 
