@@ -8,7 +8,7 @@ use deepseek_ocr::{
     decoder::{Decoder, DecoderConfig},
     encoder::{Encoder, EncoderConfig},
 };
-use deepseek_ocr_core::View;
+use deepseek_ocr_core::{View, Weights};
 
 /// In which form the large weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,6 +17,10 @@ pub enum Format {
     Bf16,
     /// Widened to single precision.
     F32,
+    /// Blocks of 8 bits.
+    Q8,
+    /// Blocks of 4 bits.
+    Q4,
 }
 
 /// The encoder with its dimensions.
@@ -39,13 +43,15 @@ impl Format {
     /// What a bench of the encoder runs: its weights are never quantised.
     pub const ENCODER: [Self; 2] = [Self::Bf16, Self::F32];
     /// What a bench of the decoder runs.
-    pub const DECODER: [Self; 1] = [Self::Bf16];
+    pub const DECODER: [Self; 3] = [Self::Bf16, Self::Q8, Self::Q4];
 
     /// As it stands in the names of cases.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bf16 => "bf16",
             Self::F32 => "f32",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
         }
     }
 
@@ -54,13 +60,23 @@ impl Format {
         match self {
             Self::Bf16 => 16.0,
             Self::F32 => 32.0,
+            Self::Q8 => 8.5,
+            Self::Q4 => 4.5,
         }
     }
 
     fn storage(self) -> Storage {
         match self {
-            Self::Bf16 => Storage::Bf16,
             Self::F32 => Storage::F32,
+            Self::Bf16 | Self::Q8 | Self::Q4 => Storage::Bf16,
+        }
+    }
+
+    fn weights(self) -> Weights {
+        match self {
+            Self::Bf16 | Self::F32 => Weights::Stored,
+            Self::Q8 => Weights::Q8,
+            Self::Q4 => Weights::Q4,
         }
     }
 }
@@ -83,8 +99,11 @@ impl DecoderBench {
     pub fn new(options: &Options, format: Format) -> Result<Self> {
         let device = Device::flex();
         let decoder = match &options.model {
-            Some(folder) => DeepseekOcr::from_dir(folder, &device)?.decoder().clone(),
-            None => fill(released_decoder().init(&device), format.storage(), &device),
+            Some(folder) => {
+                let loader = DeepseekOcr::loader(folder).with_device(&device).with_weights(format.weights());
+                loader.load()?.decoder().clone()
+            }
+            None => fill(released_decoder().init(&device).with_weights(format.weights()), format.storage(), &device),
         };
         Ok(Self { decoder })
     }

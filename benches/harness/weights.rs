@@ -4,7 +4,7 @@ use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
-use half::bf16;
+use half::{bf16, f16};
 use std::thread;
 
 /// The type of the large matrices; everything else is f32, as after loading.
@@ -17,7 +17,17 @@ pub enum Storage {
 }
 
 /// Modules whose matrices stay in the checkpoint's type, as `deepseek_ocr_core::Loading` has it.
-const STORED: [&str; 2] = ["Struct:StoredLinear", "Struct:TokenEmbedding"];
+const STORED: [&str; 2] = ["Enum:LinearWeight", "Struct:TokenEmbedding"];
+
+/// The module of matrices in blocks of 8 or 4 bits.
+const BLOCKS: &str = "Struct:BlockWeight";
+
+/// Scales of blocks as bits of f16, with a random mantissa: 2^-12 to 2^-11, which gives weights as large as the others.
+const SCALE: u16 = 0x0c00;
+const SCALE_RANDOM: u16 = 0x03ff;
+
+/// A level of 8 bits is never -128: its last bit is set.
+const LEVELS: u32 = 0x0101_0101;
 
 /// Numbers with a random sign and a magnitude of 2^-7 to 2^-5, 0.018 in the mean square, as bits of bf16: the sign, the
 /// exponent's last bit and the mantissa are random. So activations neither grow nor vanish over the layers.
@@ -54,7 +64,11 @@ impl ModuleMapper for Filler<'_> {
         let container = self.containers.last().map_or("", String::as_str);
         let stored = D == 2 && STORED.contains(&container) && self.storage == Storage::Bf16;
         self.seed += 1;
-        let (data, dtype) = if stored {
+        let (data, dtype) = if container == BLOCKS {
+            let mut scales = vec![f16::ZERO; shape.num_elements()];
+            parallel(&mut scales, self.seed, |bits| f16::from_bits(SCALE | bits as u16 & SCALE_RANDOM));
+            (TensorData::new(scales, shape), DType::F16)
+        } else if stored {
             let mut numbers = vec![bf16::ZERO; shape.num_elements()];
             parallel(&mut numbers, self.seed, |bits| bf16::from_bits(FIXED | bits as u16 & RANDOM));
             (TensorData::new(numbers, shape), DType::BF16)
@@ -70,7 +84,15 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        param
+        if self.containers.last().is_none_or(|container| container != BLOCKS) {
+            return param;
+        }
+        let shape = param.lazy_shape();
+        self.seed += 1;
+        let mut levels = vec![0i32; shape.num_elements()];
+        parallel(&mut levels, self.seed, |bits| (bits as u32 | LEVELS) as i32);
+        let levels = Tensor::from_data(TensorData::new(levels, shape), (self.device, DType::I32));
+        Param::initialized(param.id, levels)
     }
 }
 
