@@ -1,12 +1,15 @@
 //! CLIP-L (section 3.2.1 of the paper) without its patch embedding: it reads the compressor's features instead.
 
-use crate::{heads, ops, position};
+use crate::{
+    ops::{self, Activation},
+    position,
+};
 use burn::{
     module::{Module, Param},
     nn::{Initializer, LayerNorm, LayerNormConfig},
     tensor::{Device, Tensor},
 };
-use deepseek_ocr_core::{StoredLinear, StoredLinearConfig};
+use deepseek_ocr_core::{StoredLinear, StoredLinearConfig, ops::Precision};
 
 /// Hidden width of an MLP over the width of the tower (a constant of the released code).
 const MLP_RATIO: usize = 4;
@@ -59,6 +62,8 @@ pub struct ClipAttention {
     qkv_proj: StoredLinear,
     out_proj: StoredLinear,
     heads: usize,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// The feed-forward half of a layer.
@@ -66,6 +71,8 @@ pub struct ClipAttention {
 pub struct ClipMlp {
     fc1: StoredLinear,
     fc2: StoredLinear,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl ClipConfig {
@@ -92,11 +99,13 @@ impl ClipConfig {
                 qkv_proj: StoredLinearConfig::new(width, 3 * width).init(device),
                 out_proj: StoredLinearConfig::new(width, width).init(device),
                 heads,
+                precision: Precision::default(),
             },
             layer_norm2: norm(width, device),
             mlp: ClipMlp {
                 fc1: StoredLinearConfig::new(width, hidden).init(device),
                 fc2: StoredLinearConfig::new(hidden, width).init(device),
+                precision: Precision::default(),
             },
         }
     }
@@ -115,6 +124,13 @@ impl Clip {
     pub fn forward(&self, features: Tensor<4>) -> Tensor<3> {
         let tokens = self.pre_layernorm.forward(self.embed(features));
         self.layers.iter().fold(tokens, |x, layer| layer.forward(x))
+    }
+
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        for layer in &mut self.layers {
+            layer.self_attn.precision = precision;
+            layer.mlp.precision = precision;
+        }
     }
 
     /// The class token and the features, with their positions: what `pre_layernorm` reads.
@@ -153,8 +169,8 @@ impl ClipAttention {
     /// # Shapes
     /// - `x`, output: `[views, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [q, k, v] = heads::split(self.qkv_proj.forward(x), self.heads);
-        self.out_proj.forward(heads::merge(ops::attention(q, k, v)))
+        let qkv = ops::linear(self.precision, &self.qkv_proj, x);
+        ops::linear(self.precision, &self.out_proj, ops::attention(self.precision, qkv, self.heads))
     }
 }
 
@@ -162,7 +178,7 @@ impl ClipMlp {
     /// # Shapes
     /// - `x`, output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.fc2.forward(ops::quick_gelu(self.fc1.forward(x)))
+        ops::mlp(self.precision, [&self.fc1, &self.fc2], Activation::QuickGelu, x)
     }
 }
 

@@ -5,7 +5,7 @@ use burn::{
     module::Module,
     tensor::{DType, Device, Tensor, TensorData},
 };
-use deepseek_ocr_core::{Names, View, Views, VisionTokens};
+use deepseek_ocr_core::{Names, View, Views, VisionTokens, ops::Precision};
 use std::collections::BTreeMap;
 
 /// Patches that go through SAM in one call: nine tiles of 640, four page views of 1024 or two of 1280.
@@ -131,6 +131,16 @@ impl Encoder {
     /// is 4096. The default is 16384, which takes half a gigabyte of activations in the released model.
     pub fn with_patches_per_call(mut self, patches: usize) -> Self {
         self.patches_per_call = patches;
+        self
+    }
+
+    /// Sets what the towers' products may round. The default is [`Precision::Exact`].
+    ///
+    /// [`Precision::Bf16`] rounds what enters a product to bf16 where the CPU multiplies pairs of bf16, attention's queries,
+    /// keys, values and weights included, and sums in f32. PyTorch's bf16 rounds the results as well.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.sam.set_precision(precision);
+        self.clip.set_precision(precision);
         self
     }
 

@@ -1,15 +1,18 @@
 //! SAM ViT-B (section 3.2.1 of the paper): patches of 16 x 16 pixels, attention in windows, a few blocks over all patches.
 
-use crate::{heads, ops, position, window};
+use crate::{
+    ops::{self, Activation},
+    position,
+};
 use burn::{
     module::{Module, Param},
     nn::{
         Initializer, LayerNorm, LayerNormConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{Device, Tensor},
+    tensor::{DType, Device, Tensor},
 };
-use deepseek_ocr_core::{StoredLinear, StoredLinearConfig};
+use deepseek_ocr_core::{StoredLinear, StoredLinearConfig, ops::Precision};
 
 /// Side of a patch in pixels (a constant of the released code).
 pub(crate) const PATCH_SIDE: usize = 16;
@@ -64,8 +67,6 @@ pub struct SamBlock {
     attn: SamAttention,
     norm2: LayerNorm,
     mlp: SamMlp,
-    #[module(skip)]
-    span: Span,
 }
 
 /// How far a patch sees.
@@ -84,7 +85,10 @@ pub struct SamAttention {
     proj: StoredLinear,
     rel_pos_h: Param<Tensor<2>>,
     rel_pos_w: Param<Tensor<2>>,
-    heads: usize,
+    #[module(skip)]
+    span: Span,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// The feed-forward half of a block.
@@ -92,6 +96,8 @@ pub struct SamAttention {
 pub struct SamMlp {
     lin1: StoredLinear,
     lin2: StoredLinear,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// Two convolutions, each normalised over channels.
@@ -141,14 +147,15 @@ impl SamConfig {
                 proj: StoredLinearConfig::new(width, width).init(device),
                 rel_pos_h: POSITIONS.init(table, device),
                 rel_pos_w: POSITIONS.init(table, device),
-                heads,
+                span,
+                precision: Precision::default(),
             },
             norm2: norm(width, device),
             mlp: SamMlp {
                 lin1: StoredLinearConfig::new(width, hidden).init(device),
                 lin2: StoredLinearConfig::new(hidden, width).init(device),
+                precision: Precision::default(),
             },
-            span,
         }
     }
 }
@@ -169,6 +176,13 @@ impl Sam {
         self.neck.forward(patches)
     }
 
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        for block in &mut self.blocks {
+            block.attn.precision = precision;
+            block.mlp.precision = precision;
+        }
+    }
+
     /// Patches with their positions: what the first block reads.
     ///
     /// # Shapes
@@ -185,34 +199,32 @@ impl SamBlock {
     /// # Shapes
     /// - `x`, output: `[views, g, g, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = x.clone() + self.attend(self.norm1.forward(x));
+        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
         x.clone() + self.mlp.forward(self.norm2.forward(x))
-    }
-
-    fn attend(&self, x: Tensor<4>) -> Tensor<4> {
-        match self.span {
-            Span::Window(side) => {
-                let grid = x.dims()[1];
-                let windows = self.attn.forward(window::partition(x, side));
-                window::unpartition(windows, side, grid)
-            }
-            Span::View => self.attn.forward(x),
-        }
     }
 }
 
 impl SamAttention {
     /// # Shapes
-    /// - `x`, output: `[squares, side, side, width]`, each square for itself
+    /// - `x`, output: `[views, g, g, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [squares, side, _, width] = x.dims();
-        let x = x.reshape([squares, side * side, width]);
-        let [q, k, v] = heads::split(self.qkv.forward(x), self.heads);
+        let side = match self.span {
+            Span::Window(side) => side,
+            Span::View => x.dims()[1],
+        };
         let offsets = 2 * side - 1;
-        let rel_h = position::resize_line(self.rel_pos_h.val(), offsets);
-        let rel_w = position::resize_line(self.rel_pos_w.val(), offsets);
-        let x = heads::merge(ops::rel_pos_attention(q, k, v, rel_h, rel_w));
-        self.proj.forward(x).reshape([squares, side, side, width])
+        let tables = [&self.rel_pos_h, &self.rel_pos_w].map(|table| position::resize_line(table.val(), offsets));
+        let qkv = ops::linear(self.precision, &self.qkv, x);
+        let x = ops::rel_pos_attention(self.precision, qkv, self.overhang(), tables);
+        ops::linear(self.precision, &self.proj, x)
+    }
+
+    /// Windows overhang the view with patches of zeros, after the norm: the projection makes its bias of them.
+    fn overhang(&self) -> Tensor<1> {
+        match &self.qkv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([3 * self.proj.weight.val().dims()[1]], (&self.rel_pos_h.val().device(), DType::F32)),
+        }
     }
 }
 
@@ -220,7 +232,7 @@ impl SamMlp {
     /// # Shapes
     /// - `x`, output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.lin2.forward(ops::gelu_erf(self.lin1.forward(x)))
+        ops::mlp(self.precision, [&self.lin1, &self.lin2], Activation::GeluErf, x)
     }
 }
 

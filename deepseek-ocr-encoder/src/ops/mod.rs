@@ -1,40 +1,94 @@
 //! The encoder's operations. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "flex")]
+mod flex;
 pub mod reference;
 
-use burn::tensor::Tensor;
+use burn::{module::Param, tensor::Tensor};
+use deepseek_ocr_core::{
+    StoredLinear,
+    ops::{Precision, linear_with},
+};
 
-/// Scaled dot-product attention over a square of tokens, with decomposed relative positions:
+/// What lies between the two layers of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x * (1 + erf(x / sqrt(2))) / 2`, SAM's.
+    GeluErf,
+    /// `x * sigmoid(1.702 x)`, CLIP's.
+    QuickGelu,
+}
+
+/// Scaled dot-product attention within windows of a grid, with decomposed relative positions:
 /// `softmax(q k^T / sqrt(head) + q . rel_h[row offset] + q . rel_w[column offset]) v`.
 ///
+/// Windows are squares of the side that the tables are for, from the top left; where they overhang the grid at the right and
+/// the bottom, each missing token has the queries, keys and values `overhang`. A table for the whole grid makes it one window.
+///
 /// # Shapes
-/// - `q`, `k`, `v`: `[batch, heads, side * side, head]`, tokens row by row; any strides
+/// - `qkv`: `[views, grid, grid, 3 * heads * head]`; queries, keys, values, each head after head
+/// - `overhang`: `[3 * heads * head]`
 /// - `rel_h`, `rel_w`: `[2 * side - 1, head]`; row `query - key + side - 1` belongs to that offset
-/// - output: as `q`
-pub fn rel_pos_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, rel_h: Tensor<2>, rel_w: Tensor<2>) -> Tensor<4> {
-    reference::rel_pos_attention(q, k, v, rel_h, rel_w)
+/// - output: `[views, grid, grid, heads * head]`
+pub fn rel_pos_attention(
+    precision: Precision,
+    qkv: Tensor<4>,
+    overhang: Tensor<1>,
+    [rel_h, rel_w]: [Tensor<2>; 2],
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::rel_pos_attention(precision, &qkv, &overhang, [&rel_h, &rel_w]) {
+        return y;
+    }
+    // Only the CPU's kernels know more than one precision.
+    let _ = precision;
+    reference::window_attention(qkv, overhang, [rel_h, rel_w])
 }
 
 /// Scaled dot-product attention: `softmax(q k^T / sqrt(head)) v`.
 ///
 /// # Shapes
-/// - `q`, `k`, `v`, output: `[batch, heads, tokens, head]`; any strides
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    reference::attention(q, k, v)
+/// - `qkv`: `[views, tokens, 3 * heads * head]`; queries, keys, values, each head after head
+/// - output: `[views, tokens, heads * head]`
+pub fn attention(precision: Precision, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::attention(precision, &qkv, heads) {
+        return y;
+    }
+    let _ = precision;
+    reference::attention(qkv, heads)
 }
 
-/// `x * (1 + erf(x / sqrt(2))) / 2`, SAM's activation.
+/// `layer` with its products at this precision.
 ///
 /// # Shapes
-/// - `x`, output: any
-pub fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    reference::gelu_erf(x)
+/// - `x`: `[.., inputs]`
+/// - output: `[.., outputs]`
+pub fn linear<const D: usize>(precision: Precision, layer: &StoredLinear, x: Tensor<D>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let weight = layer.weight.val();
+    let [outputs, inputs] = weight.dims();
+    let rows = shape[..D - 1].iter().product();
+    let y = linear_with(precision, x.reshape([rows, inputs]), weight, layer.bias.as_ref().map(Param::val));
+    shape[D - 1] = outputs;
+    y.reshape(shape)
 }
 
-/// `x * sigmoid(1.702 x)`, CLIP's activation.
+/// `down(activation(up(x)))`.
 ///
 /// # Shapes
-/// - `x`, output: any
-pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    reference::quick_gelu(x)
+/// - `x`: `[.., inputs of up]`
+/// - output: `[.., outputs of down]`
+pub fn mlp<const D: usize>(
+    precision: Precision,
+    [up, down]: [&StoredLinear; 2],
+    activation: Activation,
+    x: Tensor<D>,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::mlp(precision, [up, down], activation, &x) {
+        return y;
+    }
+    linear(precision, down, reference::activate(activation, linear(precision, up, x)))
 }

@@ -1,6 +1,7 @@
 //! The encoder's operations in plain tensor code: the specification, the fallback for any backend, the oracle of the tests.
 
-use crate::rel_pos;
+use super::Activation;
+use crate::{heads, rel_pos, window};
 use burn::tensor::{Tensor, activation, module, ops::AttentionModuleOptions};
 
 /// Scores that one product makes at most, in elements: 16 MiB of f32.
@@ -12,24 +13,38 @@ const SCORES_AT_ONCE: usize = 4 << 20;
 /// The constant of the sigmoid approximation of GELU.
 const QUICK_GELU_SLOPE: f64 = 1.702;
 
-/// See [`rel_pos_attention`](super::rel_pos_attention). Rows of queries are taken a few at a time.
-pub fn rel_pos_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, rel_h: Tensor<2>, rel_w: Tensor<2>) -> Tensor<4> {
-    rel_pos_attention_in_parts([q, k, v], [rel_h, rel_w], SCORES_AT_ONCE)
+/// See [`rel_pos_attention`](super::rel_pos_attention).
+pub fn window_attention(qkv: Tensor<4>, overhang: Tensor<1>, rel: [Tensor<2>; 2]) -> Tensor<4> {
+    let ([_, grid, _, parts], head) = (qkv.dims(), rel[0].dims()[1]);
+    let (side, width) = (rel_pos::side(&rel[0]), parts / 3);
+    let windows = window::partition(qkv, side, overhang);
+    let count = windows.dims()[0];
+    let [q, k, v] = heads::split(windows.reshape([count, side * side, parts]), width / head);
+    let y = heads::merge(rel_pos_attention(q, k, v, rel));
+    window::unpartition(y.reshape([count, side, side, width]), side, grid)
+}
+
+/// Attention over a square of tokens, with decomposed relative positions. Rows of queries are taken a few at a time.
+///
+/// # Shapes
+/// - `q`, `k`, `v`, output: `[batch, heads, side * side, head]`
+/// - `rel`: vertical and horizontal, `[2 * side - 1, head]`
+fn rel_pos_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, rel: [Tensor<2>; 2]) -> Tensor<4> {
+    rel_pos_attention_in_parts([q, k, v], rel, SCORES_AT_ONCE)
 }
 
 /// See [`attention`](super::attention).
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    module::attention(q, k, v, None, None, AttentionModuleOptions::default())
+pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [q, k, v] = heads::split(qkv, heads);
+    heads::merge(module::attention(q, k, v, None, None, AttentionModuleOptions::default()))
 }
 
-/// See [`gelu_erf`](super::gelu_erf).
-pub fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::gelu(x)
-}
-
-/// See [`quick_gelu`](super::quick_gelu).
-pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    x.clone() * activation::sigmoid(x * QUICK_GELU_SLOPE)
+/// The activation alone.
+pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<D> {
+    match activation {
+        Activation::GeluErf => activation::gelu(x),
+        Activation::QuickGelu => x.clone() * activation::sigmoid(x * QUICK_GELU_SLOPE),
+    }
 }
 
 /// As many whole heads at a time as `scores` allow, or some rows of one head, at least one.
@@ -125,8 +140,7 @@ mod tests {
             let (qkv, rel) = inputs(side);
             let expected = naive(&qkv, &rel, side);
             let [q, k, v] = qkv;
-            let [rel_h, rel_w] = rel;
-            let actual = rel_pos_attention(q, k, v, rel_h, rel_w).into_data().try_to_vec::<f32>().expect("f32");
+            let actual = rel_pos_attention(q, k, v, rel).into_data().try_to_vec::<f32>().expect("f32");
             let worst = actual.iter().zip(&expected).fold(0f32, |worst, (a, e)| worst.max((a - e).abs()));
             assert!(actual.len() == expected.len() && worst < 1e-5, "side {side}: {worst}");
         }
@@ -148,8 +162,12 @@ mod tests {
     fn activations_have_their_known_values() {
         let x = Tensor::<1>::from_data([-1f32, 0.0, 1.0, 3.0], (&Default::default(), burn::tensor::DType::F32));
         let gelu = [-0.158_655_25f32, 0.0, 0.841_344_8, 2.995_950_2];
-        gelu_erf(x.clone()).into_data().assert_approx_eq::<f32>(&gelu.into(), Tolerance::absolute(1e-6));
+        activate(Activation::GeluErf, x.clone())
+            .into_data()
+            .assert_approx_eq::<f32>(&gelu.into(), Tolerance::absolute(1e-6));
         let quick = [-1f32, 0.0, 1.0, 3.0].map(|x| x / (1.0 + (-1.702 * x).exp()));
-        quick_gelu(x).into_data().assert_approx_eq::<f32>(&quick.into(), Tolerance::absolute(1e-6));
+        activate(Activation::QuickGelu, x)
+            .into_data()
+            .assert_approx_eq::<f32>(&quick.into(), Tolerance::absolute(1e-6));
     }
 }
