@@ -7,23 +7,32 @@
 use anyhow::{Context, ensure};
 use burn::{
     module::Param,
-    tensor::{DType, Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Tensor, TensorData},
 };
 use deepseek_ocr::{
-    decoder::{GatedMlp, ops as decoder},
+    decoder::{
+        Cache, Decoder, DecoderConfig, Mlp,
+        ops::{Rows, expert_mlp},
+    },
     encoder::ops as encoder,
 };
 use deepseek_ocr_core::{
-    LinearWeight,
-    ops::{Precision, block_linear, flex::Isa, linear_with},
+    ops::{
+        Precision, block_linear,
+        flex::{Isa, Kernel},
+        linear_with,
+    },
     quant::{BlockFormat, BlockWeight},
 };
 use std::hint::black_box;
 
+mod harness;
+
 type Work = Box<dyn Fn() + Send + Sync>;
+type Prepare = fn() -> Work;
 
 /// Names and what they do; sizes are a piece of the model's own, a few million instructions each.
-const CASES: [(&str, fn() -> Work); 11] = [
+const CASES: [(&str, Prepare); 12] = [
     ("linear/bf16/1x1280x896", || linear([1, 1280, 896], DType::BF16)),
     ("linear/bf16/4x1280x896", || linear([4, 1280, 896], DType::BF16)),
     ("linear/bf16/96x768x768", || linear([96, 768, 768], DType::BF16)),
@@ -33,6 +42,7 @@ const CASES: [(&str, fn() -> Work); 11] = [
     ("linear/q4/32x1280x128", || blocks([32, 1280, 128], BlockFormat::Q4)),
     ("expert_mlp/1", || experts(1)),
     ("expert_mlp/24", || experts(24)),
+    ("prefill-and-step/40", answer),
     ("rel_pos_attention/14", rel_pos_attention),
     ("gelu_erf/65536", gelu_erf),
 ];
@@ -81,44 +91,65 @@ fn blocks([rows, inputs, outputs]: [usize; 3], format: BlockFormat) -> Work {
     Box::new(move || drop(black_box(block_linear(x.clone(), &weight, None))))
 }
 
-/// Some positions through 2 of 8 experts, a fifth as wide as the model's.
-fn experts(positions: usize) -> Work {
-    const HIDDEN: usize = 256;
-    const WIDTH: usize = 192;
-    const EXPERTS: usize = 8;
-    let device = Device::flex();
-    let stored = |mut mlp: GatedMlp| {
-        for (layer, shape) in [
-            (&mut mlp.gate_proj, [WIDTH, HIDDEN]),
-            (&mut mlp.up_proj, [WIDTH, HIDDEN]),
-            (&mut mlp.down_proj, [HIDDEN, WIDTH]),
-        ] {
-            layer.weight = LinearWeight::Stored(Param::from_tensor(numbers(shape, DType::BF16)));
-        }
-        mlp
+/// A decoder a fifth as wide as the model: a dense and a mixed block.
+fn decoder() -> Decoder {
+    let config = DecoderConfig {
+        vocab: 512,
+        hidden: 256,
+        layers: 2,
+        heads: 2,
+        dense_width: 512,
+        dense_layers: 1,
+        experts: 8,
+        experts_per_token: 2,
+        expert_width: 192,
+        shared_width: 192,
+        context: 64,
+        rms_eps: 1e-6,
+        rope_theta: 10_000.0,
     };
-    let all: Vec<_> = (0..EXPERTS).map(|_| stored(GatedMlp::new(HIDDEN, WIDTH, &device))).collect();
-    let x = numbers([positions, HIDDEN], DType::F32);
-    let chosen: Vec<i32> = (0..positions as i32).flat_map(|i| [i % 8, (i * 3 + 1) % 8]).collect();
-    let indices = Tensor::<2, Int>::from_data(TensorData::new(chosen, [positions, 2]), (&device, DType::I32));
-    let weights = Tensor::<2>::full([positions, 2], 0.25, (&device, DType::F32));
-    Box::new(move || drop(black_box(decoder::expert_mlp(x.clone(), indices.clone(), weights.clone(), &all))))
+    let device = Device::flex();
+    harness::fill(config.init(&device), harness::Storage::Bf16, &device)
+}
+
+fn experts(positions: usize) -> Work {
+    let decoder = decoder();
+    let x = numbers([positions, decoder.config().hidden], DType::F32);
+    Box::new(move || {
+        let Mlp::Moe(moe) = &decoder.layers[1].mlp else { unreachable!("the second block is a mixed one") };
+        let routing = moe.gate.forward(Rows::Together, x.clone());
+        drop(black_box(expert_mlp(Rows::Together, x.clone(), routing, moe)));
+    })
+}
+
+/// A prompt and a step after it.
+fn answer() -> Work {
+    let decoder = decoder();
+    let x = numbers([40, decoder.config().hidden], DType::F32);
+    Box::new(move || {
+        let mut cache = Cache::new(decoder.config(), 1, 41, &Device::flex());
+        drop(black_box(decoder.prefill(x.clone(), &mut cache, 0)));
+        drop(black_box(decoder.step(&[7], &[0], &mut cache)));
+    })
 }
 
 /// Two windows, three heads.
 fn rel_pos_attention() -> Work {
     const SIDE: usize = 14;
-    const HEAD: usize = 64;
-    let squares = || numbers([2, 3, SIDE * SIDE, HEAD], DType::F32);
-    let table = || numbers([2 * SIDE - 1, HEAD], DType::F32);
-    let (q, k, v, h, w) = (squares(), squares(), squares(), table(), table());
+    const WIDTH: usize = 3 * 64;
+    let (qkv, overhang) = (numbers([2, SIDE, SIDE, 3 * WIDTH], DType::F32), numbers([3 * WIDTH], DType::F32));
+    let tables = [(); 2].map(|()| numbers([2 * SIDE - 1, 64], DType::F32));
     Box::new(move || {
-        let y = encoder::rel_pos_attention(q.clone(), k.clone(), v.clone(), h.clone(), w.clone());
+        let y = encoder::rel_pos_attention(Precision::Exact, qkv.clone(), overhang.clone(), tables.clone());
         drop(black_box(y));
     })
 }
 
 fn gelu_erf() -> Work {
-    let x = numbers([64, 1024], DType::F32);
-    Box::new(move || drop(black_box(encoder::gelu_erf(x.clone()))))
+    let x = numbers([64 * 1024], DType::F32).into_data().try_to_vec::<f32>().expect("f32");
+    Box::new(move || {
+        let mut x = x.clone();
+        Kernel::new(Precision::Exact).gelu_erf(&mut x);
+        drop(black_box(x));
+    })
 }
