@@ -8,7 +8,10 @@ use burn::tensor::Device;
 use deepseek_ocr_core::{Checkpoint, Error, Result, Weights};
 use deepseek_ocr_decoder::Decoder;
 use deepseek_ocr_encoder::Encoder;
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// Loads a model folder: `config.json`, `tokenizer.json`, the weights, and `processor_config.json` if it is there.
 ///
@@ -46,6 +49,33 @@ impl Loader {
         self
     }
 
+    /// Writes a model folder whose decoder has its matrices in the format that was set: it loads without work, its pages are shared
+    /// among processes, and nothing more of the original is needed. One matrix at a time is in memory.
+    ///
+    /// ```no_run
+    /// use deepseek_ocr::{DeepseekOcr, Weights};
+    ///
+    /// DeepseekOcr::loader("DeepSeek-OCR").with_weights(Weights::Q4).convert("DeepSeek-OCR-q4")?;
+    /// # Ok::<(), deepseek_ocr::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); [`Error::Write`], also if a file of the checkpoint is there already.
+    pub fn convert(self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        let config = self.config()?;
+        let checkpoint = Checkpoint::open(&self.folder)?;
+        std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+        let decoder = config.decoder.init(&self.device.unwrap_or_default()).with_weights(self.weights);
+        checkpoint.convert(&decoder, &Decoder::NAMES, folder)?;
+        // Last, so that a folder that was left half-way is none.
+        for (from, name) in side_files(&self.folder)? {
+            let to = folder.join(name);
+            std::fs::copy(from, &to).map_err(Error::write(&to))?;
+        }
+        Ok(())
+    }
+
     /// Loads the model. On the CPU the weights are read where the files are mapped, not copied.
     ///
     /// # Errors
@@ -53,17 +83,36 @@ impl Loader {
     /// supported; [`Error::Tokenizer`]; [`Error::Safetensors`]; an `Error::Tensor..` naming the tensor;
     /// [`Error::WeightFormat`] if the checkpoint was converted to another format than is asked for.
     pub fn load(self) -> Result<DeepseekOcr> {
+        let config = self.config()?;
         let device = self.device.unwrap_or_default();
-        let config = ModelConfig::parse(&json(&self.folder.join("config.json"))?)?;
-        let processor = self.folder.join("processor_config.json");
-        if processor.is_file() {
-            config::check_processor(&json(&processor)?)?;
-        }
         let path = self.folder.join("tokenizer.json");
         let tokenizer = std::fs::read(&path).map_err(Error::read(&path))?;
         let checkpoint = Checkpoint::open(&self.folder)?;
         assemble(&config, &tokenizer, &checkpoint, self.weights, &device)
     }
+
+    fn config(&self) -> Result<ModelConfig> {
+        let config = ModelConfig::parse(&json(&self.folder.join("config.json"))?)?;
+        let processor = self.folder.join("processor_config.json");
+        if processor.is_file() {
+            config::check_processor(&json(&processor)?)?;
+        }
+        Ok(config)
+    }
+}
+
+/// The model folder's JSON files and their names, but for the weights' index.
+fn side_files(folder: &Path) -> Result<Vec<(PathBuf, OsString)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
+        let entry = entry.map_err(Error::read(folder))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        if is_json && path.is_file() && !name.to_string_lossy().ends_with(".safetensors.index.json") {
+            files.push((path, name));
+        }
+    }
+    Ok(files)
 }
 
 /// Composes the stages from parts that are in memory.

@@ -2,8 +2,11 @@
 
 mod files;
 mod loading;
+mod place;
+mod writing;
 
-pub use loading::{Loading, Names};
+pub use loading::Loading;
+pub use place::Names;
 
 use crate::{
     Error, Result, Weights,
@@ -105,33 +108,29 @@ impl Checkpoint {
         if !self.tensors.contains_key(&levels) {
             return Ok(None);
         }
-        let [panels, blocks, vectors, words] = format.levels_shape(size);
-        let stored = match format {
-            BlockFormat::Q8 => (Dtype::I8, "I8"),
-            BlockFormat::Q4 => (Dtype::U8, "U8"),
+        let (dtype, shape) = format.stored_levels(size);
+        let expected = match format {
+            BlockFormat::Q8 => "I8",
+            BlockFormat::Q4 => "U8",
         };
-        let parts = [
-            (
-                levels,
-                vec![panels, blocks, vectors, 4 * words],
-                stored,
-                (vec![panels, blocks, vectors, words], DType::I32),
-            ),
-            (
-                format!("{name}{SCALE_SUFFIX}"),
-                vec![panels, blocks, words],
-                (Dtype::F16, "F16"),
-                (vec![panels, blocks, words], DType::F16),
-            ),
-        ];
-        let [levels, scales] = parts.map(|(name, stored, (found, expected), (shape, dtype))| {
-            let entry = self.entry(&name, &stored)?;
-            if entry.dtype != found {
-                return Err(wrong_dtype(&name, entry, expected));
-            }
-            Ok(TensorData::from_bytes(self.bytes(entry, dtype), Shape::from(shape), dtype))
-        });
-        Ok(Some([levels?, scales?]))
+        let part =
+            |name: &str, shape: &[usize], (dtype, expected): (Dtype, &'static str)| match self.entry(name, shape)? {
+                entry if entry.dtype == dtype => Ok(entry),
+                entry => Err(wrong_dtype(name, entry, expected)),
+            };
+        let levels = self.bytes(part(&levels, &shape, (dtype, expected))?, DType::I32);
+        let levels = TensorData::from_bytes(levels, Shape::from(format.levels_shape(size)), DType::I32);
+        let shape = BlockFormat::scales_shape(size);
+        let scales = self.bytes(part(&format!("{name}{SCALE_SUFFIX}"), &shape, (Dtype::F16, "F16"))?, DType::F16);
+        Ok(Some([levels, TensorData::from_bytes(scales, Shape::from(shape), DType::F16)]))
+    }
+
+    /// The numbers of a matrix that is to be in blocks.
+    fn floats(&self, name: &str, asked: BlockFormat, size: [usize; 2]) -> Result<TensorData> {
+        match BlockFormat::ALL.into_iter().find(|format| self.tensors.contains_key(&format.levels_name(name))) {
+            Some(found) => Err(Error::WeightFormat { name: name.to_owned(), found: found.into(), asked: asked.into() }),
+            None => self.data(name, &size),
+        }
     }
 
     /// Takes a tensor's pages out of this process' memory until they are read again.

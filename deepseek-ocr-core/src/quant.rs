@@ -33,6 +33,7 @@ pub use weight::BlockWeight;
 pub(crate) use weight::{levels_on, scales_on};
 
 use crate::{Error, Result};
+use safetensors::Dtype;
 use std::{fmt, str::FromStr};
 
 /// Outputs of a panel.
@@ -148,6 +149,16 @@ impl BlockFormat {
     /// The shape of a matrix' levels in words of four bytes.
     pub(crate) fn levels_shape(self, [outputs, inputs]: [usize; 2]) -> [usize; 4] {
         [outputs / PANEL, inputs / BLOCK, self.vectors(), PANEL]
+    }
+
+    /// The type and shape of a matrix' levels in a file.
+    pub(crate) fn stored_levels(self, size: [usize; 2]) -> (Dtype, [usize; 4]) {
+        let [panels, blocks, vectors, words] = self.levels_shape(size);
+        let dtype = match self {
+            Self::Q8 => Dtype::I8,
+            Self::Q4 => Dtype::U8,
+        };
+        (dtype, [panels, blocks, vectors, 4 * words])
     }
 
     /// The format and the matrix' size whose levels have a shape.

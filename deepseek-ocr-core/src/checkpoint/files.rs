@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
 /// The files of a checkpoint and the tensors that its index promises.

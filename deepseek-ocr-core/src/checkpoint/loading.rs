@@ -1,6 +1,6 @@
 //! Filling modules from a checkpoint, strictly: every parameter is found, every tensor is used.
 
-use super::Checkpoint;
+use super::{Checkpoint, Names, place::Place};
 use crate::{
     Error, Result,
     quant::{BlockFormat, SCALE_SUFFIX, levels_on, pack, scales_on},
@@ -18,38 +18,12 @@ const UNUSED: [&str; 2] =
 /// Modules whose weights stay in the checkpoint's data type; all other parameters are widened to f32.
 const STORED: [&str; 2] = ["Enum:LinearWeight", "Struct:TokenEmbedding"];
 
-/// Matrices whose parameters are found, or made, together.
-const BLOCKS: &str = "Struct:BlockWeight";
-
-/// Burn's norms call scale and shift by their Greek letters, checkpoints by what they are.
-const NORMS: [&str; 2] = ["Struct:LayerNorm", "Struct:RmsNorm"];
-
-/// How the field path of a module becomes a tensor name: the first prefix that fits is replaced.
-///
-/// ```
-/// use deepseek_ocr_core::Names;
-///
-/// const NAMES: Names = Names(&[("compressor.net_", "model.sam_model.net_"), ("", "model.")]);
-/// assert_eq!(NAMES.tensor_name("compressor.net_2.weight"), "model.sam_model.net_2.weight");
-/// assert_eq!(NAMES.tensor_name("norm.weight"), "model.norm.weight");
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Names(pub &'static [(&'static str, &'static str)]);
-
 /// A checkpoint while modules take their tensors from it.
 #[derive(Debug)]
 pub struct Loading<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
     taken: BTreeSet<String>,
-}
-
-impl Names {
-    /// The name in the checkpoint of the parameter at `path`.
-    pub fn tensor_name(&self, path: &str) -> String {
-        let fit = self.0.iter().find_map(|(from, to)| Some((to, path.strip_prefix(from)?)));
-        fit.map_or_else(|| path.to_owned(), |(to, rest)| format!("{to}{rest}"))
-    }
 }
 
 impl<'a> Loading<'a> {
@@ -67,8 +41,7 @@ impl<'a> Loading<'a> {
     /// [`Error::TensorMissing`], [`Error::TensorShape`], [`Error::TensorDtype`] or [`Error::TensorNotFinite`];
     /// [`Error::WeightFormat`] for a matrix that is in other blocks.
     pub fn fill<M: Module>(&mut self, module: M, names: &Names) -> Result<M> {
-        let mut filler =
-            Filler { loading: self, names, path: Vec::new(), container: Vec::new(), scales: None, error: None };
+        let mut filler = Filler { loading: self, place: Place::new(names), scales: None, error: None };
         let module = module.map(&mut filler);
         match filler.error {
             Some(error) => Err(error),
@@ -91,9 +64,7 @@ impl<'a> Loading<'a> {
 
 struct Filler<'a, 'b> {
     loading: &'a mut Loading<'b>,
-    names: &'a Names,
-    path: Vec<String>,
-    container: Vec<String>,
+    place: Place<'a>,
     /// Scales of the matrix whose levels were just made.
     scales: Option<TensorData>,
     error: Option<Error>,
@@ -101,16 +72,16 @@ struct Filler<'a, 'b> {
 
 impl Filler<'_, '_> {
     fn tensor<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Tensor<D>> {
-        if self.in_blocks() {
+        if self.place.matrix_name().is_some() {
             let scales = self.scales.take().expect("a matrix' levels come before its scales");
             return Ok(scales_on(scales, self.loading.device));
         }
-        let name = self.name();
+        let name = self.place.tensor_name();
         let shape = param.lazy_shape().to_vec();
         let data = self.loading.checkpoint.data(&name, &shape)?;
         let device = self.loading.device;
         // A bias is small: it is widened like the rest.
-        let stored = D == 2 && self.container.last().is_some_and(|container| STORED.contains(&container.as_str()));
+        let stored = D == 2 && self.place.is_in(&STORED);
         let data = if stored && device.supports_dtype(data.dtype()) { data } else { data.convert_dtype(DType::F32) };
         if !stored {
             check_finite(&name, &data)?;
@@ -121,12 +92,10 @@ impl Filler<'_, '_> {
     }
 
     /// The levels of a matrix in blocks; its scales are kept for the next parameter.
-    fn levels<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) -> Result<Tensor<D, Int>> {
+    fn levels<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D, Int>>) -> Result<Tensor<D, Int>> {
         let Some((format, size)) = BlockFormat::of_levels(&param.lazy_shape()) else {
             unreachable!("levels have the shape of a format")
         };
-        let path = self.name();
-        let name = path.rsplit_once('.').map_or(path.as_str(), |(matrix, _)| matrix);
         let Loading { checkpoint, device, taken } = &mut *self.loading;
         let [levels, scales] = match checkpoint.blocks(name, format, size)? {
             Some(stored) => {
@@ -142,38 +111,15 @@ impl Filler<'_, '_> {
         self.scales = Some(scales);
         Ok(levels_on(levels, device))
     }
-
-    fn in_blocks(&self) -> bool {
-        self.container.last().is_some_and(|container| container == BLOCKS)
-    }
-
-    fn name(&self) -> String {
-        let mut path = self.path.join(".");
-        if self.container.last().is_some_and(|container| NORMS.contains(&container.as_str())) {
-            for (ours, theirs) in [("gamma", "weight"), ("beta", "bias")] {
-                if let Some(stem) = path.strip_suffix(ours) {
-                    path = format!("{stem}{theirs}");
-                }
-            }
-        }
-        self.names.tensor_name(&path)
-    }
 }
 
 impl ModuleMapper for Filler<'_, '_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        // An enum's variant is a choice of representation, not a level of the checkpoint.
-        if !container_type.starts_with("Enum:") {
-            self.path.push(name.to_owned());
-        }
-        self.container.push(container_type.to_owned());
+        self.place.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
-        if !container_type.starts_with("Enum:") {
-            self.path.pop();
-        }
-        self.container.pop();
+        self.place.exit(container_type);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -190,10 +136,11 @@ impl ModuleMapper for Filler<'_, '_> {
     }
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        if self.error.is_some() || !self.in_blocks() {
+        let Some(matrix) = self.place.matrix_name() else { return param };
+        if self.error.is_some() {
             return param;
         }
-        match self.levels(&param) {
+        match self.levels(&matrix, &param) {
             Ok(tensor) => Param::initialized(param.id, tensor),
             Err(error) => {
                 self.error = Some(error);
@@ -204,14 +151,13 @@ impl ModuleMapper for Filler<'_, '_> {
 }
 
 /// Levels and scales of a matrix that the checkpoint has as floats, whose pages are let go.
-fn pack_stored(checkpoint: &Checkpoint, name: &str, format: BlockFormat, size: [usize; 2]) -> Result<[TensorData; 2]> {
-    for other in BlockFormat::ALL {
-        if checkpoint.shape(&other.levels_name(name)).is_some() {
-            let (found, asked) = (other.into(), format.into());
-            return Err(Error::WeightFormat { name: name.to_owned(), found, asked });
-        }
-    }
-    let data = checkpoint.data(name, &size)?;
+pub(super) fn pack_stored(
+    checkpoint: &Checkpoint,
+    name: &str,
+    format: BlockFormat,
+    size: [usize; 2],
+) -> Result<[TensorData; 2]> {
+    let data = checkpoint.floats(name, format, size)?;
     let packed = pack(&data, format).map_err(|index| Error::TensorNotFinite { name: name.to_owned(), index })?;
     checkpoint.release(name);
     Ok([packed.levels, packed.scales])

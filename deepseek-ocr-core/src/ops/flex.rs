@@ -42,8 +42,9 @@ use burn::{
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
 
-/// Rows up to which this crate's product with f32 weights is used; for more, Flex's own is as good.
-const FEW_ROWS_OF_F32: usize = 20;
+/// Rows up to which the portable kernels are used, which stream weights well and multiply slowly; for more Flex's own product,
+/// in f32 and with vectors on every machine, makes good for widening the weights first.
+const FEW_ROWS: usize = 20;
 
 /// [`linear`](super::linear), or nothing where a tensor is not on Flex, is tracked by autodiff or has another type.
 pub(super) fn linear(
@@ -54,7 +55,7 @@ pub(super) fn linear(
 ) -> Option<Tensor<2>> {
     let ([rows, inputs], [outputs, weight_inputs]) = (x.dims(), weight.dims());
     assert_eq!(inputs, weight_inputs, "a weight of {outputs} x {weight_inputs} takes as many inputs");
-    if weight.dtype() == DType::F32 && rows > FEW_ROWS_OF_F32 {
+    if Isa::best() == Isa::Portable && rows > FEW_ROWS {
         return None;
     }
     let (x, weight) = (contiguous(x)?, contiguous(weight)?);
@@ -88,6 +89,31 @@ pub(super) fn block_linear(x: &Tensor<2>, weight: &BlockWeight, bias: Option<&Te
     let mut y = FlexTensor::empty(Shape::from([rows, outputs]), DType::F32);
     Kernel::new(Precision::Exact).linear(x.as_slice::<f32>()?, layer.matrix(), bias, y.storage_mut::<f32>());
     Some(Tensor::from_primitive::<Flex>(y))
+}
+
+/// Plain code whose loops the compiler turns into vectors.
+pub(crate) trait Loops {
+    type Output;
+
+    /// Implementations are `#[inline(always)]`, so that the code takes on the instruction set of its caller.
+    fn run(self) -> Self::Output;
+}
+
+/// Runs plain code compiled for the best instruction set of this CPU.
+pub(crate) fn vectorized<L: Loops>(loops: L) -> L::Output {
+    struct Plain<L>(L);
+
+    impl<L: Loops> isa::Work for Plain<L> {
+        type Output = L::Output;
+
+        #[inline(always)]
+        unsafe fn run<S: isa::Simd>(self) -> L::Output {
+            self.0.run()
+        }
+    }
+
+    // SAFETY: the best instruction set is available, the work asks nothing else.
+    unsafe { Isa::best().run(Plain(loops)) }
 }
 
 /// The tensor as it lies in Flex's memory, copied only if its rows do not lie one after the other.

@@ -4,10 +4,13 @@
 
 use super::{BLOCK, BlockFormat, LEVELS, PANEL};
 use burn::tensor::{AllocationProperty, Bytes, DType, Shape, TensorData};
-use half::{bf16, f16};
+use half::f16;
 
 /// Bytes of a vector of levels.
 const VECTOR: usize = 64;
+
+/// Added to a number it leaves the nearest whole number, ties to even, in the last bits; faster than to ask for it.
+const ROUND: f32 = 12_582_912.0;
 
 /// Numbers of a block for one output.
 type Row = [f32; BLOCK];
@@ -32,19 +35,20 @@ pub(crate) fn pack(data: &TensorData, format: BlockFormat) -> Result<Packed, usi
     let panel_bytes = blocks * format.vectors() * VECTOR;
     let mut levels = Lines::new(outputs / PANEL * panel_bytes);
     let mut scales = Lines::new(outputs * blocks * size_of::<f16>());
-    let work = |(panel, (levels, scales)): (usize, (&mut [u8], &mut [u8]))| -> Result<(), usize> {
-        pack_panel(data, panel, format, (levels, scales))
-    };
-    let panels = (levels.get(), scales.get());
     let scale_bytes = blocks * PANEL * size_of::<f16>();
+    let panel = |(panel, (levels, scales))| PackPanel { data, panel, format, levels, scales };
+    let (levels_of, scales_of) = (levels.get(), scales.get());
     #[cfg(feature = "flex")]
     {
         use rayon::prelude::*;
-        let panels = panels.0.par_chunks_mut(panel_bytes).zip(panels.1.par_chunks_mut(scale_bytes));
-        panels.enumerate().try_for_each(work)?;
+        let panels = levels_of.par_chunks_mut(panel_bytes).zip(scales_of.par_chunks_mut(scale_bytes));
+        panels.enumerate().try_for_each(|parts| crate::ops::flex::vectorized(panel(parts)))?;
     }
     #[cfg(not(feature = "flex"))]
-    panels.0.chunks_mut(panel_bytes).zip(panels.1.chunks_mut(scale_bytes)).enumerate().try_for_each(work)?;
+    {
+        let panels = levels_of.chunks_mut(panel_bytes).zip(scales_of.chunks_mut(scale_bytes));
+        panels.enumerate().try_for_each(|parts| panel(parts).run())?;
+    }
     Ok(Packed {
         levels: levels.into_data(format.levels_shape(size), DType::I32),
         scales: scales.into_data(BlockFormat::scales_shape(size), DType::F16),
@@ -75,39 +79,61 @@ impl Lines {
     }
 }
 
-fn pack_panel(
-    data: &TensorData,
+struct PackPanel<'a> {
+    data: &'a TensorData,
     panel: usize,
     format: BlockFormat,
-    (levels, scales): (&mut [u8], &mut [u8]),
-) -> Result<(), usize> {
-    let inputs = data.shape()[1];
-    let levels = levels.chunks_exact_mut(format.vectors() * VECTOR);
-    let scales = scales.as_chunks_mut::<2>().0.chunks_exact_mut(PANEL);
-    for (block, (levels, scales)) in levels.zip(scales).enumerate() {
-        for (output, scale) in scales.iter_mut().enumerate() {
-            let first = (panel * PANEL + output) * inputs + block * BLOCK;
-            let row = read(data, first);
-            if let Some(at) = row.iter().position(|number| !number.is_finite()) {
-                return Err(first + at);
-            }
-            *scale = match format {
-                BlockFormat::Q8 => pack_q8(&row, output, levels),
-                BlockFormat::Q4 => pack_q4(&row, output, levels),
-            }
-            .to_le_bytes();
-        }
-    }
-    Ok(())
+    levels: &'a mut [u8],
+    scales: &'a mut [u8],
 }
 
+#[cfg(feature = "flex")]
+impl crate::ops::flex::Loops for PackPanel<'_> {
+    type Output = Result<(), usize>;
+
+    #[inline(always)]
+    fn run(self) -> Result<(), usize> {
+        self.run()
+    }
+}
+
+impl PackPanel<'_> {
+    /// Inlined whole, like all that follows, into what compiles it for an instruction set; closures of arrays would not be.
+    #[inline(always)]
+    fn run(self) -> Result<(), usize> {
+        let Self { data, panel, format, levels, scales } = self;
+        let inputs = data.shape()[1];
+        let levels = levels.chunks_exact_mut(format.vectors() * VECTOR);
+        let scales = scales.as_chunks_mut::<2>().0.chunks_exact_mut(PANEL);
+        for (block, (levels, scales)) in levels.zip(scales).enumerate() {
+            for (output, scale) in scales.iter_mut().enumerate() {
+                let first = (panel * PANEL + output) * inputs + block * BLOCK;
+                let row = read(data, first);
+                if !row.iter().fold(true, |finite, number| finite & number.is_finite()) {
+                    let at = row.iter().position(|number| !number.is_finite());
+                    return Err(first + at.unwrap_or_default());
+                }
+                *scale = match format {
+                    BlockFormat::Q8 => pack_q8(&row, output, levels),
+                    BlockFormat::Q4 => pack_q4(&row, output, levels),
+                }
+                .to_le_bytes();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[inline(always)]
 fn read(data: &TensorData, first: usize) -> Row {
     let bytes = |size: usize| &data.bytes()[first * size..(first + BLOCK) * size];
     let mut row = [0.0; BLOCK];
     match data.dtype() {
         DType::BF16 => {
             let numbers = bytes(2).as_chunks().0;
-            row.iter_mut().zip(numbers).for_each(|(to, from)| *to = bf16::from_ne_bytes(*from).to_f32());
+            row.iter_mut()
+                .zip(numbers)
+                .for_each(|(to, from)| *to = f32::from_bits(u32::from(u16::from_ne_bytes(*from)) << 16));
         }
         DType::F16 => {
             let numbers = bytes(2).as_chunks().0;
@@ -123,6 +149,7 @@ fn read(data: &TensorData, first: usize) -> Row {
 }
 
 /// The scale is the largest size over 127.
+#[inline(always)]
 fn pack_q8(row: &Row, output: usize, levels: &mut [u8]) -> f16 {
     const LARGEST: f32 = 127.0;
     let largest = row.iter().fold(0f32, |largest, number| largest.max(number.abs()));
@@ -132,14 +159,19 @@ fn pack_q8(row: &Row, output: usize, levels: &mut [u8]) -> f16 {
         scale = f16::from_bits(scale.to_bits() + 1);
     }
     let inverse = inverse(scale);
-    for (input, number) in row.iter().enumerate() {
-        let level = (number * inverse).round_ties_even().clamp(-LARGEST, LARGEST) as i8;
-        levels[input / 4 * VECTOR + 4 * output + input % 4] = level.to_ne_bytes()[0];
+    let mut bytes = [0; BLOCK];
+    for (byte, number) in bytes.iter_mut().zip(row) {
+        let level = (number * inverse).clamp(-LARGEST, LARGEST) + ROUND;
+        *byte = level.to_bits().wrapping_sub(ROUND.to_bits()) as u8;
+    }
+    for (levels, four) in levels.chunks_exact_mut(VECTOR).zip(bytes.as_chunks::<4>().0) {
+        levels[4 * output..4 * output + 4].copy_from_slice(four);
     }
     scale
 }
 
 /// The best of six scales, which put the number of largest size at or near either end of the levels, each fitted to its levels.
+#[inline(always)]
 fn pack_q4(row: &Row, output: usize, levels: &mut [u8]) -> f16 {
     /// Where the number of largest size may go: an end of [`LEVELS`], somewhat inside it or beyond it.
     const ENDS: [f32; 6] = [-127.0, -117.0, -140.0, 106.0, 117.0, 97.0];
@@ -147,16 +179,20 @@ fn pack_q4(row: &Row, output: usize, levels: &mut [u8]) -> f16 {
     if largest == 0.0 {
         return f16::ZERO;
     }
-    let fits = ENDS.map(|end| Fit::new(row, end / largest));
-    let best = fits.into_iter().reduce(|best, fit| if fit.gain > best.gain { fit } else { best });
-    let scale = best.map_or(0.0, |best| best.scale);
-    let scale = to_scale(Fit::new(row, scale.recip()).scale);
+    let mut best = Fit { scale: 0.0, gain: f32::NEG_INFINITY };
+    for end in ENDS {
+        let fit = Fit::new(row, end / largest);
+        best = if fit.gain > best.gain { fit } else { best };
+    }
+    let scale = to_scale(Fit::new(row, best.scale.recip()).scale);
     let (_, indices) = nearest(row, inverse(scale));
-    for vector in 0..4 {
-        for input in 0..4 {
-            let [low, high] = [indices[4 * vector + input], indices[BLOCK / 2 + 4 * vector + input]];
-            levels[vector * VECTOR + 4 * output + input] = (low | high << 4) as u8;
-        }
+    let (low, high) = indices.split_at(BLOCK / 2);
+    let mut bytes = [0; BLOCK / 2];
+    for (byte, (low, high)) in bytes.iter_mut().zip(low.iter().zip(high)) {
+        *byte = (low | high << 4) as u8;
+    }
+    for (levels, four) in levels.chunks_exact_mut(VECTOR).zip(bytes.as_chunks::<4>().0) {
+        levels[4 * output..4 * output + 4].copy_from_slice(four);
     }
     scale
 }
@@ -169,6 +205,7 @@ struct Fit {
 }
 
 impl Fit {
+    #[inline(always)]
     fn new(row: &Row, inverse: f32) -> Self {
         let (levels, _) = nearest(row, inverse);
         let product = sum(|i| row[i] * levels[i]);
@@ -208,12 +245,14 @@ fn sum(term: impl Fn(usize) -> f32) -> f32 {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
+#[inline(always)]
 fn to_scale(scale: f32) -> f16 {
     let limit = f16::MAX.to_f32();
     f16::from_f32(scale.clamp(-limit, limit))
 }
 
 /// A block whose scale is zero has no level but the nearest to zero.
+#[inline(always)]
 fn inverse(scale: f16) -> f32 {
     let inverse = scale.to_f32().recip();
     if inverse.is_finite() { inverse } else { 0.0 }
@@ -227,6 +266,7 @@ mod tests {
         module::Param,
         tensor::{Device, Tensor},
     };
+    use half::bf16;
 
     /// Numbers that are nearly normal: sums of twelve even ones.
     fn normal(count: usize) -> Vec<f32> {
