@@ -50,7 +50,7 @@ pub use deepseek_ocr_encoder as encoder;
 pub use deepseek_ocr_preprocess as preprocess;
 
 pub use burn::tensor::Device;
-pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens, Weights};
+pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens, Weights, ops::Precision};
 pub use deepseek_ocr_decoder::{Finish, Sampling};
 pub use deepseek_ocr_preprocess::Page;
 pub use device::{DEVICES, device};
