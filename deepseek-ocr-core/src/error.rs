@@ -32,7 +32,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The bytes are in no image format that is read here.
-    #[error("not an image: the data is in no known format (PNG, JPEG, WebP, TIFF, BMP, GIF, PNM)")]
+    #[error("not an image: the data is in no known format (PNG, JPEG, WebP, TIFF, BMP, GIF, ICO, PNM)")]
     NotAnImage,
     /// The bytes claim an image format and break its rules.
     #[error("the {format} image is damaged or uses a feature that is not read")]

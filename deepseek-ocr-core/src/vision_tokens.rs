@@ -57,7 +57,8 @@ impl VisionTokens {
     /// # Errors
     /// [`Error::Execution`] if the device fails.
     pub fn to_data(&self) -> Result<TensorData> {
-        let data = self.tokens.clone().try_into_data().map_err(|e| Error::Execution { source: e.to_string().into() })?;
+        let data =
+            self.tokens.clone().try_into_data().map_err(|e| Error::Execution { source: e.to_string().into() })?;
         Ok(data.convert_dtype(DType::F32))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Kernel::linear`] is a safe function on slices: other kernels (the routed experts of the decoder) call it, too. Few
 //! rows stream the weights once, at the memory's speed (`dots`); many rows are packed into panels and tiles (`tiles`).
-//! Both are written once over [`Simd`](isa::Simd) and compiled for each instruction set; the choice is made at run time.
+//! Both are written once over `Simd` (`isa.rs`) and compiled for each instruction set; the choice is made at run time.
 
 #![allow(unsafe_code)]
 
