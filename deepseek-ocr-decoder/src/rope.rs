@@ -2,6 +2,7 @@
 //!
 //! Burn's own rotary encoding turns neighbouring components and would need permuted weights.
 
+use crate::ops;
 use burn::{
     module::Module,
     tensor::{DType, Device, Int, Tensor, TensorData},
@@ -19,8 +20,10 @@ pub struct Rope {
 /// The turns of some positions, shared by all blocks of a pass.
 #[derive(Debug, Clone)]
 pub struct Rotation {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
+    /// `[1, length, width / 2]` or `[rows, 1, width / 2]`.
+    pub(crate) cos: Tensor<3>,
+    /// As `cos`.
+    pub(crate) sin: Tensor<3>,
 }
 
 impl Rope {
@@ -68,11 +71,7 @@ impl Rotation {
     /// - `x`: `[heads, length, width]` or `[rows, heads, width]`, as the rotation was made for
     /// - output: as `x`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let half = x.dims()[2] / 2;
-        let (a, b) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
-        let left = a.clone() * self.cos.clone() - b.clone() * self.sin.clone();
-        let right = b * self.cos.clone() + a * self.sin.clone();
-        Tensor::cat(vec![left, right], 2)
+        ops::rotate(x, self)
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 mod vector;
 
 use super::Rows;
-use crate::{GatedMlp, Moe, Place, Routing};
+use crate::{GatedMlp, Moe, Place, Rotation, Routing};
 use burn::{
     backend::Flex,
     tensor::{DType, Shape, Tensor},
@@ -29,10 +29,15 @@ use deepseek_ocr_core::{
 use experts::{Gated, Routed};
 pub(super) use pass::pass;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
+use vector::Rotate;
 
 /// Outputs of routed experts that are held at once: below the size from which allocators give every buffer back to the
 /// system.
 const MAX_ROUTED_BYTES: usize = 24 << 20;
+
+/// Vectors of a head that one task rotates.
+const VECTORS_PER_TASK: usize = 256;
 
 /// Each function here gives nothing where a tensor is not on Flex, is tracked by autodiff or has another type.
 pub(super) fn linears<const N: usize>(rows: Rows, x: &Tensor<2>, layers: [&StoredLinear; N]) -> Option<[Tensor<2>; N]> {
@@ -73,24 +78,35 @@ pub(super) fn expert_mlp(rows: Rows, x: &Tensor<2>, routing: &Routing, moe: &Moe
     let (x, weights) = (x.as_slice::<f32>()?, weights.as_slice::<f32>()?);
     let indices: Vec<usize> = routing.indices.to_data().iter::<i64>().map(|expert| expert as usize).collect();
     let shared = Layers::of(&moe.shared_experts)?;
-    let mut touched: Vec<Option<Layers>> = (0..moe.experts.len()).map(|_| None).collect();
-    for &expert in &indices {
-        if touched[expert].is_none() {
-            touched[expert] = Some(Layers::of(&moe.experts[expert])?);
-        }
-    }
     let mut y = output(shape);
     let chunk = (MAX_ROUTED_BYTES / (chosen * hidden * size_of::<f32>())).max(1);
     let chunks = x.chunks(chunk * hidden).zip(indices.chunks(chunk * chosen)).zip(weights.chunks(chunk * chosen));
     for (((x, indices), weights), y) in chunks.zip(y.storage_mut::<f32>().chunks_mut(chunk * hidden)) {
-        let mut slots = vec![Vec::new(); touched.len()];
+        let mut slots = BTreeMap::<usize, Vec<(usize, f32)>>::new();
         for (slot, (&expert, &weight)) in indices.iter().zip(weights).enumerate() {
-            slots[expert].push((slot / chosen, weight));
+            slots.entry(expert).or_default().push((slot / chosen, weight));
         }
-        let routed = touched.iter().zip(slots).filter(|(_, slots)| !slots.is_empty());
-        let routed = routed.filter_map(|(layers, slots)| Some(Routed { expert: layers.as_ref()?.gated(), slots }));
-        experts::mix(kernel(rows), x, &shared.gated(), &routed.collect::<Vec<_>>(), y);
+        let touched = slots.into_iter().map(|(expert, slots)| Some((Layers::of(&moe.experts[expert])?, slots)));
+        let touched = touched.collect::<Option<Vec<_>>>()?;
+        let routed: Vec<_> = touched.iter().map(|(layers, slots)| Routed { expert: layers.gated(), slots }).collect();
+        experts::mix(kernel(rows), x, &shared.gated(), &routed, y);
     }
+    Some(Tensor::from_primitive::<Flex>(y))
+}
+
+pub(super) fn rotate(x: &Tensor<3>, rotation: &Rotation) -> Option<Tensor<3>> {
+    let ([_, inner, width], [_, turns, _]) = (x.dims(), rotation.cos.dims());
+    let (x, cos, sin) = (floats(x)?, floats(&rotation.cos)?, floats(&rotation.sin)?);
+    let mut y = output(x.layout().shape().dims::<3>());
+    let vectors = x.as_slice::<f32>()?.par_chunks_exact(width).zip(y.storage_mut::<f32>().par_chunks_exact_mut(width));
+    let (cos, sin) = (cos.as_slice::<f32>()?, sin.as_slice::<f32>()?);
+    let isa = Isa::best();
+    vectors.enumerate().with_min_len(VECTORS_PER_TASK).for_each(|(at, (x, y))| {
+        // One turn for each position of a sequence, or one for all heads of a row.
+        let turn = if turns == inner { at % inner } else { at / inner };
+        let place = turn * width / 2..(turn + 1) * width / 2;
+        vector::run(isa, Rotate { x, cos: &cos[place.clone()], sin: &sin[place], y });
+    });
     Some(Tensor::from_primitive::<Flex>(y))
 }
 

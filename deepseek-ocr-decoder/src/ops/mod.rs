@@ -4,7 +4,7 @@
 mod flex;
 pub mod reference;
 
-use crate::{GatedMlp, Moe, Place, Routing};
+use crate::{GatedMlp, Moe, Place, Rotation, Routing};
 use burn::tensor::{Device, Tensor};
 use deepseek_ocr_core::StoredLinear;
 
@@ -71,6 +71,19 @@ pub fn expert_mlp(rows: Rows, x: Tensor<2>, routing: Routing, moe: &Moe) -> Tens
         return y;
     }
     reference::expert_mlp(rows, x, routing, moe)
+}
+
+/// Turns the halves of each vector into each other: component `i` with component `i + width / 2`.
+///
+/// # Shapes
+/// - `x`: `[heads, length, width]` or `[rows, heads, width]`, as the rotation was made for
+/// - output: as `x`
+pub fn rotate(x: Tensor<3>, rotation: &Rotation) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::rotate(&x, rotation) {
+        return y;
+    }
+    reference::rotate(x, rotation)
 }
 
 /// Attention of the last positions of one sequence, each over itself and all before it.

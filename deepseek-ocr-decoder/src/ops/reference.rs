@@ -1,7 +1,7 @@
 //! The decoder's operations in plain tensor code: the specification, the fallback for any backend, the oracle of the tests.
 
 use super::Rows;
-use crate::{GatedMlp, Moe, Place, Routing};
+use crate::{GatedMlp, Moe, Place, Rotation, Routing};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use deepseek_ocr_core::StoredLinear;
 
@@ -51,6 +51,15 @@ fn group(indices: Tensor<2, Int>, experts: usize) -> Vec<Vec<usize>> {
         routed[expert as usize].push(slot);
     }
     routed
+}
+
+/// See [`rotate`](super::rotate).
+pub fn rotate(x: Tensor<3>, Rotation { cos, sin }: &Rotation) -> Tensor<3> {
+    let half = x.dims()[2] / 2;
+    let (a, b) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+    let left = a.clone() * cos.clone() - b.clone() * sin.clone();
+    let right = b * cos.clone() + a * sin.clone();
+    Tensor::cat(vec![left, right], 2)
 }
 
 /// See [`causal_attention`](super::causal_attention).

@@ -25,7 +25,7 @@ pub(super) struct Gated<'a> {
 #[derive(Debug)]
 pub(super) struct Routed<'a> {
     pub(super) expert: Gated<'a>,
-    pub(super) slots: Vec<(usize, f32)>,
+    pub(super) slots: &'a [(usize, f32)],
 }
 
 /// `y = shared(x) + sum of weight * routed(x)`, each position's experts in the order of `routed`.
@@ -71,7 +71,7 @@ impl Routed<'_> {
     /// The rows of its positions, one after the other.
     fn gather(&self, x: &[f32], hidden: usize) -> Vec<f32> {
         let mut rows = Vec::with_capacity(self.slots.len() * hidden);
-        for &(position, _) in &self.slots {
+        for &(position, _) in self.slots {
             rows.extend_from_slice(&x[position * hidden..][..hidden]);
         }
         rows

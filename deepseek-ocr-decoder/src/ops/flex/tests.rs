@@ -2,7 +2,7 @@
 
 use super::{attention, experts, vector};
 use crate::{
-    GatedMlp, Moe, Place, fixture,
+    GatedMlp, Moe, Place, Rope, fixture,
     ops::{self, Rows, reference},
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -99,6 +99,21 @@ fn attention_to_what_is_not_a_number_gives_none() {
 }
 
 #[test]
+fn rotation_of_views_sequences_and_rows() {
+    let rope = Rope::new(40, 10, 100.0, &Device::flex());
+    for (heads, length) in [(1, 1), (3, 7), (40, 33)] {
+        let x = random([length, heads, 10], 5);
+        let rotation = rope.sequence(4, length);
+        let view = x.clone().swap_dims(0, 1);
+        assert_close(ops::rotate(view.clone(), &rotation), reference::rotate(view.clone(), &rotation));
+        let (last, view) = (rotation.last(1), view.narrow(1, length - 1, 1));
+        assert_close(ops::rotate(view.clone(), &last), reference::rotate(view, &last));
+        let rotation = rope.batch(&(0..length).map(|row| row * 5 % 39).collect::<Vec<_>>());
+        assert_close(ops::rotate(x.clone(), &rotation), reference::rotate(x, &rotation));
+    }
+}
+
+#[test]
 fn layers_mixtures_and_scores_equal_the_reference_in_each_way() {
     let config = crate::DecoderConfig { experts: 5, experts_per_token: 3, ..fixture::config() };
     let moe = fixture::fill(Moe::new(&config, &Device::flex()));
@@ -145,12 +160,13 @@ fn experts_on_every_instruction_set() {
         up: Matrix::new(Weights::F32(&matrices[at + 1]), width, hidden),
         down: Matrix::new(Weights::F32(&matrices[at + 2]), hidden, width),
     };
+    let all: Vec<_> = (0..9).map(|position| (position, -1.0)).collect();
     let routed = [
-        experts::Routed { expert: gated(3), slots: vec![(0, 0.5), (8, 2.0)] },
-        experts::Routed { expert: gated(6), slots: (0..9).map(|position| (position, -1.0)).collect() },
+        experts::Routed { expert: gated(3), slots: &[(0, 0.5), (8, 2.0)] },
+        experts::Routed { expert: gated(6), slots: &all },
     ];
     let x = fixture::values(positions * hidden, 77);
-    let all: Vec<Vec<f32>> = available()
+    let sums: Vec<Vec<f32>> = available()
         .map(|isa| {
             let kernel = Kernel::on(isa, Precision::Exact).unwrap();
             let mut y = vec![f32::NAN; x.len()];
@@ -169,7 +185,7 @@ fn experts_on_every_instruction_set() {
     };
     let mut expected: Vec<f32> = x.chunks(hidden).flat_map(|x| alone(gated(0), x)).collect();
     for routed in &routed {
-        for &(position, factor) in &routed.slots {
+        for &(position, factor) in routed.slots {
             let place = position * hidden..(position + 1) * hidden;
             let y = alone(routed.expert, &x[place.clone()]);
             let mut sum = expected[place.clone()].to_vec();
@@ -177,5 +193,5 @@ fn experts_on_every_instruction_set() {
             expected[place].copy_from_slice(&sum);
         }
     }
-    all.iter().for_each(|y| fixture::assert_close(y, &expected, 1e-4));
+    sums.iter().for_each(|y| fixture::assert_close(y, &expected, 1e-4));
 }

@@ -93,6 +93,33 @@ pub(super) fn exp<M: Multiply>(x: f32) -> f32 {
     if x.is_nan() { x } else { power }
 }
 
+/// `y` is `x` with its halves turned into each other.
+pub(super) struct Rotate<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) cos: &'a [f32],
+    pub(super) sin: &'a [f32],
+    pub(super) y: &'a mut [f32],
+}
+
+impl Work for Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: Multiply>(self) {
+        let half = self.cos.len();
+        let ((a, b), (left, right)) = (self.x.split_at(half), self.y.split_at_mut(half));
+        for ((left, (&a, &b)), (&cos, &sin)) in left.iter_mut().zip(a.iter().zip(b)).zip(self.cos.iter().zip(self.sin))
+        {
+            *left = M::add(a, cos, -(b * sin));
+        }
+        for ((right, (&a, &b)), (&cos, &sin)) in
+            right.iter_mut().zip(a.iter().zip(b)).zip(self.cos.iter().zip(self.sin))
+        {
+            *right = M::add(b, cos, a * sin);
+        }
+    }
+}
+
 /// `y += factor * x`.
 pub(super) struct AddScaled<'a> {
     pub(super) y: &'a mut [f32],
