@@ -62,10 +62,13 @@ impl<P: Product> Work for Dots<'_, P> {
         let outputs = self.weights.len().checked_div(self.inputs).unwrap_or(0);
         // SAFETY: passed on to the caller.
         unsafe {
-            if self.rows <= 2 || S::TILE_ROWS >= WIDE_TILE_ROWS {
-                self.outputs::<S, 4>(outputs);
-            } else {
-                self.outputs::<S, 2>(outputs);
+            match self.rows {
+                // One row of weights at a time is what memory reads fastest: 46 instead of 40 GB/s on two cores of Zen 4. The next
+                // row's sum begins before this one's ends.
+                1 => self.outputs::<S, 1>(outputs),
+                2 => self.outputs::<S, 4>(outputs),
+                _ if S::TILE_ROWS >= WIDE_TILE_ROWS => self.outputs::<S, 4>(outputs),
+                _ => self.outputs::<S, 2>(outputs),
             }
         }
     }
