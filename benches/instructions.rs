@@ -117,8 +117,8 @@ fn experts(positions: usize) -> Work {
     let x = numbers([positions, decoder.config().hidden], DType::F32);
     Box::new(move || {
         let Mlp::Moe(moe) = &decoder.layers[1].mlp else { unreachable!("the second block is a mixed one") };
-        let routing = moe.gate.forward(Rows::Together, x.clone());
-        drop(black_box(expert_mlp(Rows::Together, x.clone(), routing, moe)));
+        let routing = moe.gate.forward(Rows::Together(Precision::Exact), x.clone());
+        drop(black_box(expert_mlp(Rows::Together(Precision::Exact), x.clone(), routing, moe)));
     })
 }
 

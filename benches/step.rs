@@ -6,7 +6,10 @@
 
 mod harness;
 
-use deepseek_ocr::decoder::{Cache, Mlp, Segment, ops::Rows};
+use deepseek_ocr::{
+    Precision,
+    decoder::{Cache, Mlp, Segment, ops::Rows},
+};
 use harness::{DecoderBench, Format, Machine, Options, Report, Work, distinct_experts, fastest};
 use std::collections::BTreeSet;
 
@@ -23,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::get();
     let machine = Machine::measure(&options);
     let report = Report::new(&options, &machine);
-    for format in options.formats(&Format::DECODER) {
+    for format in options.formats(&Format::STEP) {
         let bench = DecoderBench::new(&options, format)?;
         for rows in BATCHES {
             let name = format!("step/{}/batch{rows}", format.name());
@@ -67,7 +70,11 @@ fn experts(bench: &DecoderBench, positions: usize) -> anyhow::Result<f64> {
     let mut counts = Vec::new();
     for (layer, x) in outputs.iter().enumerate() {
         let Some(Mlp::Moe(moe)) = decoder.layers.get(layer + 1).map(|block| &block.mlp) else { continue };
-        let chosen = moe.gate.forward(Rows::Together, decoder.mlp_inputs(layer + 1, x.clone())).indices.into_data();
+        let chosen = moe
+            .gate
+            .forward(Rows::Together(Precision::Exact), decoder.mlp_inputs(layer + 1, x.clone()))
+            .indices
+            .into_data();
         counts.push(chosen.iter::<i64>().collect::<BTreeSet<_>>().len());
     }
     Ok(counts.iter().sum::<usize>() as f64 / counts.len() as f64)

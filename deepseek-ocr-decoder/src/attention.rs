@@ -41,14 +41,14 @@ impl SelfAttention {
             let rows = y.dims()[0];
             y.reshape([rows, self.heads, hidden / self.heads]).swap_dims(0, 1)
         };
-        let [keys, values] = ops::linears(Rows::Together, x.clone(), [&self.k_proj, &self.v_proj]).map(heads);
+        let [keys, values] = ops::linears(passage.rows(), x.clone(), [&self.k_proj, &self.v_proj]).map(heads);
         cache.write(place, passage.rotation.forward(keys), values);
 
-        let [queries] = ops::linears(Rows::Together, passage.last(x), [&self.q_proj]).map(heads);
+        let [queries] = ops::linears(passage.rows(), passage.last(x), [&self.q_proj]).map(heads);
         let queries = passage.rotation.last(outputs).forward(queries);
         let (keys, values) = cache.read(place.row, place.position + length);
         let y = ops::causal_attention(queries, keys, values);
-        self.join(Rows::Together, y.swap_dims(0, 1).reshape([outputs, hidden]))
+        self.join(passage.rows(), y.swap_dims(0, 1).reshape([outputs, hidden]))
     }
 
     /// Appends one position to each of several rows.

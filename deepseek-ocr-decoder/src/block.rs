@@ -49,7 +49,7 @@ impl Block {
     /// - output: `[passage.outputs, hidden]`
     pub fn prefill(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
         let x = self.attend(x, passage, cache);
-        x.clone() + self.mlp.forward(Rows::Together, self.post_attention_layernorm.forward(x))
+        x.clone() + self.mlp.forward(passage.rows(), self.post_attention_layernorm.forward(x))
     }
 
     /// The first half of [`prefill`](Self::prefill): the residual stream between attention and feed-forward layer.

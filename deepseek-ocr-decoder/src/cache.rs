@@ -1,7 +1,8 @@
 //! Keys and values of the positions that were read: the state of a batch of sequences.
 
-use crate::{DecoderConfig, Rotation};
+use crate::{DecoderConfig, Rotation, ops::Rows};
 use burn::tensor::{DType, Device, Tensor};
+use deepseek_ocr_core::ops::Precision;
 
 /// Positions by which the cache grows.
 const BLOCK: usize = 512;
@@ -47,9 +48,15 @@ pub struct Passage {
     pub rotation: Rotation,
     /// How many of the last ones have outputs that are asked for.
     pub outputs: usize,
+    /// What products over them may round.
+    pub precision: Precision,
 }
 
 impl Passage {
+    pub(crate) fn rows(&self) -> Rows {
+        Rows::Together(self.precision)
+    }
+
     /// The positions that are asked for.
     ///
     /// # Shapes

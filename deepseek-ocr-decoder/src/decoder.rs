@@ -9,7 +9,7 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{DType, Device, FloatDType, Int, Tensor, TensorData},
 };
-use deepseek_ocr_core::{Error, Names, Result, StoredLinear, StoredLinearConfig, TokenEmbedding};
+use deepseek_ocr_core::{Error, Names, Result, StoredLinear, StoredLinearConfig, TokenEmbedding, ops::Precision};
 
 /// The decoder's dimensions.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub struct Decoder {
     rope: Rope,
     #[module(skip)]
     config: DecoderConfig,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl DecoderConfig {
@@ -69,6 +71,7 @@ impl DecoderConfig {
             lm_head: StoredLinearConfig::without_bias(self.hidden, self.vocab).init(device),
             rope: Rope::new(self.context, self.head_width(), self.rope_theta, device),
             config: self.clone(),
+            precision: Precision::default(),
         }
     }
 
@@ -81,6 +84,16 @@ impl DecoderConfig {
 impl Decoder {
     /// How this module's fields are called in the checkpoint.
     pub const NAMES: Names = Names(&[("lm_head.", "lm_head."), ("", "model.")]);
+
+    /// Sets what [`prefill`](Self::prefill)'s products may round. The default is [`Precision::Exact`]; routers are exact always, and so
+    /// is each [`step`](Self::step), which the memory's speed limits.
+    ///
+    /// [`Precision::Bf16`] rounds what enters a product to bf16 where weights are bf16 and the CPU multiplies pairs of them, and
+    /// sums in f32.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
 
     /// The dimensions.
     pub fn config(&self) -> &DecoderConfig {
@@ -178,7 +191,8 @@ impl Decoder {
         let mut cache = Cache::new(&self.config, 1, length, &self.device());
         cache.reserve(0, length);
         let place = Place { row: 0, position: 0 };
-        let passage = Passage { place, rotation: self.rope.sequence(0, length), outputs: length };
+        let passage =
+            Passage { place, rotation: self.rope.sequence(0, length), outputs: length, precision: self.precision };
         let x = block.attend(x, &passage, cache.layer(layer));
         block.post_attention_layernorm.forward(x)
     }
@@ -206,7 +220,12 @@ impl Decoder {
         let length = inputs.dims()[0];
         cache.reserve(row, length);
         let place = cache.end(row);
-        let mut passage = Passage { place, rotation: self.rope.sequence(place.position, length), outputs: length };
+        let mut passage = Passage {
+            place,
+            rotation: self.rope.sequence(place.position, length),
+            outputs: length,
+            precision: self.precision,
+        };
         let mut x = inputs;
         for (layer, block) in self.layers.iter().enumerate() {
             if layer + 1 == self.layers.len() {
@@ -280,6 +299,17 @@ mod tests {
         let logits = decoder.logits(all[all.len() - 1].clone());
         assert_eq!(logits.dims(), [4, decoder.config().vocab]);
         fixture::assert_close(&fixture::floats(last), &fixture::floats(logits)[3 * 37..], 1e-6);
+    }
+
+    #[test]
+    fn lower_precision_is_near() {
+        let decoder = fixture::decoder();
+        let read = |decoder: &Decoder| {
+            let mut cache = Cache::new(decoder.config(), 1, 30, &decoder.device());
+            fixture::floats(decoder.prefill(embed(decoder, &(0..30).collect::<Vec<_>>()), &mut cache, 0))
+        };
+        let exact = read(&decoder);
+        fixture::assert_close(&read(&decoder.with_precision(Precision::Bf16)), &exact, 0.05);
     }
 
     #[test]

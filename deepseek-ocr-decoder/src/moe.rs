@@ -92,6 +92,7 @@ impl Router {
 mod tests {
     use super::*;
     use crate::fixture;
+    use deepseek_ocr_core::ops::Precision;
 
     /// The definition for one position, over plain slices.
     fn naive(moe: &Moe, x: &[f32], chosen: usize) -> Vec<f32> {
@@ -127,7 +128,7 @@ mod tests {
             let moe = fixture::fill(Moe::new(&config, &Device::flex()));
             let values = fixture::values(7 * config.hidden, 5);
             let x = Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape([7, config.hidden]);
-            let y = fixture::floats(moe.forward(Rows::Together, x));
+            let y = fixture::floats(moe.forward(Rows::Together(Precision::Exact), x));
             for (x, y) in values.chunks(config.hidden).zip(y.chunks(config.hidden)) {
                 fixture::assert_close(y, &naive(&moe, x, chosen), 1e-5);
             }

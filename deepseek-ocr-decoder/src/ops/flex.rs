@@ -150,10 +150,9 @@ impl Layers {
 }
 
 fn kernel(rows: Rows) -> Kernel {
-    let kernel = Kernel::new(Precision::Exact);
     match rows {
-        Rows::Together => kernel,
-        Rows::Apart => kernel.steady(),
+        Rows::Together(precision) => Kernel::new(precision),
+        Rows::Apart => Kernel::new(Precision::Exact).steady(),
     }
 }
 

@@ -6,14 +6,14 @@ pub mod reference;
 
 use crate::{GatedMlp, Moe, Place, Rotation, Routing};
 use burn::tensor::{Device, Tensor};
-use deepseek_ocr_core::StoredLinear;
+use deepseek_ocr_core::{StoredLinear, ops::Precision};
 
 /// What the rows of a product are to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rows {
-    /// Positions of one sequence, multiplied in whatever way is fastest for their number.
-    Together,
+    /// Positions of one sequence, multiplied in whatever way is fastest for their number at this precision.
+    Together(Precision),
     /// Sequences of a batch: what each row gives does not depend, to the last bit, on the rows that stand beside it.
     Apart,
 }

@@ -106,7 +106,7 @@ pub fn decode_attention(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, 
 /// A product of several rows may add up in another order than a product of one: rows apart go through it one by one.
 fn each(rows: Rows, x: Tensor<2>, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
     match (rows, x.dims()[0]) {
-        (Rows::Together, _) | (_, 0 | 1) => f(x),
+        (Rows::Together(_), _) | (_, 0 | 1) => f(x),
         (Rows::Apart, count) => Tensor::cat((0..count).map(|row| f(x.clone().narrow(0, row, 1))).collect(), 0),
     }
 }

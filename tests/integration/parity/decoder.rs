@@ -2,6 +2,7 @@
 
 use super::golden::{Golden, Report};
 use burn::tensor::{DType, Int, Tensor, TensorData};
+use deepseek_ocr_core::ops::Precision;
 use deepseek_ocr_decoder::{
     Cache, Decoder, Finish, GenerateOptions, Generation, LoopStop, Mlp, NoRepeat, Prompt, Segment, ops::Rows,
 };
@@ -73,8 +74,8 @@ fn router(decoder: &Decoder, layer: usize, x: Tensor<2>, golden: &Golden, report
     let key = |name: &str| format!("router.layer{layer}.{name}");
     let Mlp::Moe(moe) = &decoder.layers[layer].mlp else { panic!("layer {layer} has no router") };
     let x = decoder.mlp_inputs(layer, x);
-    let scores = moe.gate.scores(Rows::Together, x.clone());
-    let routing = moe.gate.forward(Rows::Together, x);
+    let scores = moe.gate.scores(Rows::Together(Precision::Exact), x.clone());
+    let routing = moe.gate.forward(Rows::Together(Precision::Exact), x);
     report.close(golden, &key("logits"), scores.clone());
     report.close(golden, &key("topk_weight"), routing.weights);
 
