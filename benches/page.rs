@@ -29,6 +29,16 @@ const HEIGHT: u32 = 1754;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+struct Bench {
+    options: Options,
+    machine: Machine,
+    report: Report,
+    page: Page,
+    format: Format,
+    encoder: EncoderBench,
+    decoder: DecoderBench,
+}
+
 struct Times {
     vision: f64,
     first: f64,
@@ -39,70 +49,82 @@ fn main() -> anyhow::Result<()> {
     let options = Options::get();
     let machine = Machine::measure(&options);
     let report = Report::new(&options, &machine);
-    let page = page();
-    let encoder = EncoderBench::new(&options, Format::Bf16)?;
     for format in options.formats(&Format::DECODER) {
-        let decoder = DecoderBench::new(&options, format)?;
-        let name = format!("page/{}/small", format.name());
-        if options.wants(&name) {
-            let tokens = options.runs(TOKENS, FEW_TOKENS);
-            let mut best = read(&encoder, &decoder, (&page, Mode::Small), tokens)?;
-            if !options.quick {
-                let again = read(&encoder, &decoder, (&page, Mode::Small), tokens)?;
-                best = if again.whole < best.whole { again } else { best };
-            }
-            let config = decoder.decoder.config();
-            let vision =
-                machine.limit(EncoderCost(&encoder.config).view(Mode::Small.geometry().page_side), Format::Bf16);
-            let prompt = BEFORE + Mode::Small.vision_tokens(WIDTH, HEIGHT) + AFTER;
-            let first = vision + machine.limit(Work::prefill(config, prompt, format.bits()), format);
-            let step = machine.limit(Work::step(config, 1, format.bits()), format);
-            let steps = (tokens - 1) as f64;
-            report.time(&name, best.whole, first + steps * step);
-            report.time(&format!("{name}/vision"), best.vision, vision);
-            report.time(&format!("{name}/first"), best.first, first);
-            report.time(&format!("{name}/token"), (best.whole - best.first) / steps, step);
+        let (encoder, decoder) = (EncoderBench::new(&options, format)?, DecoderBench::new(&options, format)?);
+        let bench = Bench { options: options.clone(), machine, report, page: page(), format, encoder, decoder };
+        let name = |mode: Mode| format!("page/{}/{mode}", format.name());
+        // Before anything else was in memory.
+        if options.wants(&name(Mode::Base)) {
+            bench.base(&name(Mode::Base))?;
         }
-        let name = format!("page/{}/base", format.name());
-        if options.wants(&name) {
-            let mut times = None;
-            let peak = Peak::of(|| times = read(&encoder, &decoder, (&page, Mode::Base), FEW_TOKENS).ok());
-            if let (Some(peak), Some(times)) = (peak, times) {
-                let limit =
-                    machine.limit(EncoderCost(&encoder.config).view(Mode::Base.geometry().page_side), Format::Bf16);
-                report.time(&format!("{name}/vision"), times.vision, limit);
-                report.bytes(&format!("{name}/rss"), peak.total);
-                report.bytes(&format!("{name}/rss-anonymous"), peak.anonymous);
-            }
+        if options.wants(&name(Mode::Small)) {
+            bench.small(&name(Mode::Small))?;
         }
     }
     Ok(())
 }
 
-fn read(
-    encoder: &EncoderBench,
-    decoder: &DecoderBench,
-    (page, mode): (&Page, Mode),
-    tokens: usize,
-) -> anyhow::Result<Times> {
-    let start = Instant::now();
-    let seconds = || start.elapsed().as_secs_f64();
-    let decoder_module = &decoder.decoder;
-    let vision = encoder.encoder.encode(&preprocess::views(page, mode));
-    let vision_seconds = seconds();
-    let segments =
-        vec![Segment::Text(decoder.ids(BEFORE, 1)), Segment::Vision(vision), Segment::Text(decoder.ids(AFTER, 2))];
-    let no_token = decoder_module.config().vocab as u32;
-    let options = GenerateOptions::new(no_token).with_max_new_tokens(tokens).with_loop_stop(LoopStop::OFF);
-    let prompt = Prompt { segments, vision_id: no_token };
-    let mut generation = Generation::new(decoder_module, vec![(prompt, options)])?;
-    generation.advance(decoder_module)?;
-    let first = seconds();
-    while !generation.is_finished() {
-        generation.advance(decoder_module)?;
+impl Bench {
+    fn small(&self, name: &str) -> anyhow::Result<()> {
+        let Self { options, machine, report, format, decoder, .. } = self;
+        let tokens = options.runs(TOKENS, FEW_TOKENS);
+        let mut best = self.read(Mode::Small, tokens)?;
+        for _ in 1..options.runs(2, 1) {
+            let again = self.read(Mode::Small, tokens)?;
+            best = if again.whole < best.whole { again } else { best };
+        }
+        let config = decoder.decoder.config();
+        let vision = self.vision_limit(Mode::Small);
+        let prompt = BEFORE + Mode::Small.vision_tokens(WIDTH, HEIGHT) + AFTER;
+        let first = vision + machine.limit(Work::prefill(config, prompt, format.bits()), *format);
+        let step = machine.limit(Work::step(config, 1, format.bits()), *format);
+        let steps = (tokens - 1) as f64;
+        report.time(name, best.whole, first + steps * step);
+        report.time(&format!("{name}/vision"), best.vision, vision);
+        report.time(&format!("{name}/first"), best.first, first);
+        report.time(&format!("{name}/token"), (best.whole - best.first) / steps, step);
+        Ok(())
     }
-    assert_eq!(generation.ids(0).len(), tokens);
-    Ok(Times { vision: vision_seconds, first, whole: seconds() })
+
+    fn base(&self, name: &str) -> anyhow::Result<()> {
+        let Self { report, .. } = self;
+        let mut times = None;
+        let peak = Peak::of(|| times = Some(self.read(Mode::Base, FEW_TOKENS)));
+        if let Some(times) = times.transpose()? {
+            report.time(&format!("{name}/vision"), times.vision, self.vision_limit(Mode::Base));
+        }
+        if let Some(peak) = peak {
+            report.bytes(&format!("{name}/rss"), peak.total);
+            report.bytes(&format!("{name}/rss-anonymous"), peak.anonymous);
+        }
+        Ok(())
+    }
+
+    fn vision_limit(&self, mode: Mode) -> f64 {
+        self.machine.limit(EncoderCost(&self.encoder.config).view(mode.geometry().page_side), self.format)
+    }
+
+    fn read(&self, mode: Mode, tokens: usize) -> anyhow::Result<Times> {
+        let Self { page, encoder, decoder, .. } = self;
+        let start = Instant::now();
+        let seconds = || start.elapsed().as_secs_f64();
+        let decoder_module = &decoder.decoder;
+        let vision = encoder.encoder.encode(&preprocess::views(page, mode));
+        let vision_seconds = seconds();
+        let segments =
+            vec![Segment::Text(decoder.ids(BEFORE, 1)), Segment::Vision(vision), Segment::Text(decoder.ids(AFTER, 2))];
+        let no_token = decoder_module.config().vocab as u32;
+        let options = GenerateOptions::new(no_token).with_max_new_tokens(tokens).with_loop_stop(LoopStop::OFF);
+        let prompt = Prompt { segments, vision_id: no_token };
+        let mut generation = Generation::new(decoder_module, vec![(prompt, options)])?;
+        generation.advance(decoder_module)?;
+        let first = seconds();
+        while !generation.is_finished() {
+            generation.advance(decoder_module)?;
+        }
+        assert_eq!(generation.ids(0).len(), tokens);
+        Ok(Times { vision: vision_seconds, first, whole: seconds() })
+    }
 }
 
 fn page() -> Page {

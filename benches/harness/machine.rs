@@ -32,9 +32,9 @@ impl Machine {
         self.bandwidth
     }
 
-    /// Operations a second of a product with weights in this format; quantised ones are held against bf16.
+    /// Operations a second of a dense product at this precision; quantised weights are held against bf16.
     pub fn dense(&self, format: Format) -> f64 {
-        if format == Format::F32 { self.f32 } else { self.bf16 }
+        if format.precision() == Precision::Exact { self.f32 } else { self.bf16 }
     }
 
     /// The time that some work takes at least: reading its weights or doing its sums, whichever takes longer.

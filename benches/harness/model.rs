@@ -4,7 +4,7 @@ use super::{Options, Storage, fill};
 use anyhow::Result;
 use clap::ValueEnum;
 use deepseek_ocr::{
-    DeepseekOcr, Device,
+    DeepseekOcr, Device, Precision,
     decoder::{Decoder, DecoderConfig},
     encoder::{Encoder, EncoderConfig},
 };
@@ -13,8 +13,10 @@ use deepseek_ocr_core::{View, Weights};
 /// In which form the large weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// As released.
+    /// As released, activations rounded to bf16 before products as PyTorch does.
     Bf16,
+    /// As released, activations not rounded: the library's default.
+    Exact,
     /// Widened to single precision.
     F32,
     /// Blocks of 8 bits.
@@ -41,14 +43,17 @@ pub struct DecoderBench {
 
 impl Format {
     /// What a bench of the encoder runs: its weights are never quantised.
-    pub const ENCODER: [Self; 2] = [Self::Bf16, Self::F32];
-    /// What a bench of the decoder runs.
-    pub const DECODER: [Self; 3] = [Self::Bf16, Self::Q8, Self::Q4];
+    pub const ENCODER: [Self; 3] = [Self::Bf16, Self::Exact, Self::F32];
+    /// What a bench of single steps runs: one row is never rounded.
+    pub const STEP: [Self; 3] = [Self::Bf16, Self::Q8, Self::Q4];
+    /// What a bench of whole prompts runs.
+    pub const DECODER: [Self; 4] = [Self::Bf16, Self::Exact, Self::Q8, Self::Q4];
 
     /// As it stands in the names of cases.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bf16 => "bf16",
+            Self::Exact => "exact",
             Self::F32 => "f32",
             Self::Q8 => "q8",
             Self::Q4 => "q4",
@@ -58,7 +63,7 @@ impl Format {
     /// Bits of a weight, scales included.
     pub fn bits(self) -> f64 {
         match self {
-            Self::Bf16 => 16.0,
+            Self::Bf16 | Self::Exact => 16.0,
             Self::F32 => 32.0,
             Self::Q8 => 8.5,
             Self::Q4 => 4.5,
@@ -68,15 +73,23 @@ impl Format {
     fn storage(self) -> Storage {
         match self {
             Self::F32 => Storage::F32,
-            Self::Bf16 | Self::Q8 | Self::Q4 => Storage::Bf16,
+            _ => Storage::Bf16,
         }
     }
 
     fn weights(self) -> Weights {
         match self {
-            Self::Bf16 | Self::F32 => Weights::Stored,
             Self::Q8 => Weights::Q8,
             Self::Q4 => Weights::Q4,
+            _ => Weights::Stored,
+        }
+    }
+
+    /// What products may round.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::Exact | Self::F32 => Precision::Exact,
+            _ => Precision::Bf16,
         }
     }
 }
@@ -90,7 +103,7 @@ impl EncoderBench {
             Some(folder) => DeepseekOcr::from_dir(folder, &device)?.encoder().clone(),
             None => fill(config.init(&device), format.storage(), &device),
         };
-        Ok(Self { encoder, config })
+        Ok(Self { encoder: encoder.with_precision(format.precision()), config })
     }
 }
 
@@ -105,7 +118,7 @@ impl DecoderBench {
             }
             None => fill(released_decoder().init(&device).with_weights(format.weights()), format.storage(), &device),
         };
-        Ok(Self { decoder })
+        Ok(Self { decoder: decoder.with_precision(format.precision()) })
     }
 
     /// Token ids that are spread over the vocabulary.

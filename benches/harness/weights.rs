@@ -17,7 +17,7 @@ pub enum Storage {
 }
 
 /// Modules whose matrices stay in the checkpoint's type, as `deepseek_ocr_core::Loading` has it.
-const STORED: [&str; 2] = ["Enum:LinearWeight", "Struct:TokenEmbedding"];
+const STORED: [&str; 2] = ["Enum:LinearWeight", TABLE];
 
 /// The module of matrices in blocks of 8 or 4 bits.
 const BLOCKS: &str = "Struct:BlockWeight";
@@ -33,6 +33,11 @@ const LEVELS: u32 = 0x0101_0101;
 /// exponent's last bit and the mantissa are random. So activations neither grow nor vanish over the layers.
 const FIXED: u16 = 0x3c00;
 const RANDOM: u16 = 0x80ff;
+
+/// Embeddings are 64 times as large, near one: beside smaller ones the part that attention gives to all positions alike
+/// would weigh most, and they would share their experts.
+const TABLE: &str = "Struct:TokenEmbedding";
+const FIXED_TABLE: u16 = FIXED + (6 << 7);
 
 /// The same numbers with f32's longer mantissa.
 const FIXED_F32: u32 = (FIXED as u32) << 16;
@@ -70,7 +75,8 @@ impl ModuleMapper for Filler<'_> {
             (TensorData::new(scales, shape), DType::F16)
         } else if stored {
             let mut numbers = vec![bf16::ZERO; shape.num_elements()];
-            parallel(&mut numbers, self.seed, |bits| bf16::from_bits(FIXED | bits as u16 & RANDOM));
+            let fixed = if container == TABLE { FIXED_TABLE } else { FIXED };
+            parallel(&mut numbers, self.seed, |bits| bf16::from_bits(fixed | bits as u16 & RANDOM));
             (TensorData::new(numbers, shape), DType::BF16)
         } else {
             // A norm's scale, the only vector beside biases and embeddings, is near one.
