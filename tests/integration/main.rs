@@ -9,6 +9,7 @@ mod hostile;
 mod hub;
 mod mini;
 mod parity;
+mod quantized;
 mod tokenizer;
 mod transcript;
 mod vectors_image;
