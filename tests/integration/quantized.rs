@@ -19,6 +19,9 @@ const BLOCKS: [Weights; 2] = [Weights::Q8, Weights::Q4];
 /// Name to type, shape and bytes.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+/// What is changed, how, and the error.
+type Case<'a> = (&'a str, &'a dyn Fn(&mut Tensors), &'a str);
+
 fn mini() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mini")
 }
@@ -160,7 +163,7 @@ fn shards_stay_shards() {
 #[test]
 fn converted_files_that_are_wrong_say_what_is() {
     let levels = "lm_head.weight.q4";
-    let cases: [(&str, &dyn Fn(&mut Tensors), &str); 7] = [
+    let cases: [Case<'_>; 7] = [
         (
             "no levels",
             &|tensors| drop(tensors.remove(levels)),
