@@ -14,6 +14,7 @@ fastest one counts. Full attention with a plain cache stands in for that model's
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -33,8 +34,8 @@ EXPERTS = ["eager", "batched_mm", "grouped_mm"]
 VOCABULARY = 129280
 DEVIATION = 0.02
 
-# Which of our benches times the work of a part.
-OURS = {"encoder": "encoder", "prefill": "prefill", "step": "step", "page": "page", "linear": "linear"}
+# Named as our benches are.
+PARTS = ["linear", "encoder", "prefill", "step", "page"]
 
 
 def main():
@@ -58,17 +59,19 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="linear,encoder,prefill,step,page", help="parts, separated by commas")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, 40 tokens instead of 300")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--against", action="store_true", help="alternate with our benches and print ratios")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of `--against`")
-    parser.add_argument("--lines", help="keep the JSON lines of `--against` in this file")
+    parser.add_argument("--binaries", help="folder of our built benches, instead of `cargo bench`")
+    parser.add_argument("--ours", default="", help="more options for our benches: --ours='--formats bf16 --only base'")
+    parser.add_argument("--lines", help="add the JSON lines of `--against` to this file as they come")
     options = parser.parse_args()
     options.only = options.only.split(",")
-    unknown = set(options.only) - set(OURS)
+    unknown = set(options.only) - set(PARTS)
     if unknown:
-        parser.error(f"unknown parts {sorted(unknown)}, expected some of {sorted(OURS)}")
+        parser.error(f"unknown parts {sorted(unknown)}, expected some of {PARTS}")
     return options
 
 
@@ -284,12 +287,17 @@ def against(options):
     lines = []
     for round_ in range(options.rounds):
         for part in options.only:
-            lines += run(ours(part, options), round_)
-            lines += run(theirs(part, options), round_)
-    if options.lines:
-        with open(options.lines, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-    best, seen = {}, {}
+            for command in [ours(part, options), theirs(part, options)]:
+                found = run(command, round_)
+                lines += found
+                if options.lines:
+                    with open(options.lines, "a") as file:
+                        file.writelines(json.dumps(line) + "\n" for line in found)
+    table(lines)
+
+
+def table(lines):
+    seen = {}
     for line in lines:
         if "seconds" in line:
             seen.setdefault(line["name"], []).append(line["seconds"])
@@ -320,8 +328,11 @@ def rival_of(name):
 
 
 def ours(part, options):
-    command = ["cargo", "bench", "--quiet", "--bench", OURS[part], "--", "--json"]
-    return command + (["--quick"] if options.quick else [])
+    if options.binaries:
+        command = [os.path.join(options.binaries, part), "--json"]
+    else:
+        command = ["cargo", "bench", "--quiet", "--bench", part, "--", "--json"]
+    return command + (["--quick"] if options.quick else []) + shlex.split(options.ours)
 
 
 def theirs(part, options):

@@ -14,5 +14,5 @@ pub use machine::Machine;
 pub use memory::{Peak, resident};
 pub use model::{DecoderBench, EncoderBench, Format, view};
 pub use options::Options;
-pub use report::{Report, fastest};
+pub use report::{Report, fastest, fastest_when_warm};
 pub use weights::{Storage, fill};
