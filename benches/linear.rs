@@ -11,7 +11,7 @@ use deepseek_ocr_core::ops::{
     flex::{Isa, Kernel, Matrix, Weights},
 };
 use half::{bf16, f16};
-use harness::{Format, Machine, Options, Report, fastest};
+use harness::{Format, Machine, Memory, Options, Report, fastest};
 use std::thread;
 
 /// Rows, inputs, outputs: of SAM's, CLIP's and the decoder's layers, and of an expert in a page's prompt.
@@ -43,7 +43,7 @@ fn main() {
     let options = Options::get();
     let machine = Machine::measure(&options);
     let report = Report::new(&options, &machine);
-    let bench = Bench { options, machine, report };
+    let bench = Bench { options, machine, report, memory: Memory::new() };
     let best = Isa::best();
     for (format, precision) in [(Format::Bf16, Precision::Bf16), (Format::F32, Precision::Exact)] {
         if let Some(kernel) = Kernel::on(best, precision) {
@@ -60,6 +60,7 @@ struct Bench {
     options: Options,
     machine: Machine,
     report: Report,
+    memory: Memory,
 }
 
 impl Bench {
@@ -125,13 +126,13 @@ impl Bench {
         let outputs = all.outputs() / copies;
         let x = numbers(rows * all.inputs());
         let mut y = vec![0.0; rows * outputs];
-        let seconds = fastest(self.options.runs(10, 3), || {
+        let (seconds, machine) = self.machine.beside_reads(&self.memory, self.options.runs(12, 4), || {
             for copy in 0..copies {
                 let matrix = all.rows(copy * outputs..(copy + 1) * outputs);
                 kernel.linear(&x, matrix, None, &mut y);
             }
         });
-        self.report.time(name, seconds / copies as f64, (all.bytes() / copies) as f64 / self.machine.bandwidth());
+        self.report.time(name, seconds / copies as f64, (all.bytes() / copies) as f64 / machine.bandwidth());
     }
 }
 

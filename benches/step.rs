@@ -10,7 +10,7 @@ use deepseek_ocr::{
     Precision,
     decoder::{Cache, Mlp, Segment, ops::Rows},
 };
-use harness::{DecoderBench, Format, Machine, Options, Report, Work, distinct_experts, fastest};
+use harness::{DecoderBench, Format, Machine, Memory, Options, Report, Work, distinct_experts};
 use std::collections::BTreeSet;
 
 const BATCHES: [usize; 3] = [1, 4, 16];
@@ -19,6 +19,11 @@ const BATCHES: [usize; 3] = [1, 4, 16];
 const POSITIONS: usize = 300;
 const FEW_POSITIONS: usize = 32;
 
+/// Steps of a case, and room for them.
+const RUNS: usize = 60;
+const FEW_RUNS: usize = 12;
+const MORE_POSITIONS: usize = 80;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,12 +31,14 @@ fn main() -> anyhow::Result<()> {
     let options = Options::get();
     let machine = Machine::measure(&options);
     let report = Report::new(&options, &machine);
+    let memory = Memory::new();
     for format in options.formats(&Format::STEP) {
         let bench = DecoderBench::new(&options, format)?;
         for rows in BATCHES {
             let name = format!("step/{}/batch{rows}", format.name());
             if options.wants(&name) {
-                let seconds = step(&bench, rows, &options)?;
+                let mut steps = Steps::new(&bench, rows, &options)?;
+                let (seconds, machine) = machine.beside_reads(&memory, options.runs(RUNS, FEW_RUNS), || steps.next());
                 let work = Work::step(bench.decoder.config(), rows, format.bits());
                 report.time(&name, seconds, machine.limit(work, format));
             }
@@ -45,21 +52,32 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn step(bench: &DecoderBench, rows: usize, options: &Options) -> anyhow::Result<f64> {
-    let decoder = &bench.decoder;
-    let (positions, steps) = (options.runs(POSITIONS, FEW_POSITIONS), options.runs(60, 10));
-    let mut cache = Cache::new(decoder.config(), rows, positions + steps + 1, &decoder.device());
-    for row in 0..rows {
-        let inputs = decoder.embed(&[Segment::Text(bench.ids(positions, row as u32))])?;
-        decoder.prefill(inputs, &mut cache, row);
+/// Rows that grow by a token at a time.
+struct Steps<'a> {
+    bench: &'a DecoderBench,
+    cache: Cache,
+    rows: Vec<usize>,
+    seed: u32,
+}
+
+impl<'a> Steps<'a> {
+    fn new(bench: &'a DecoderBench, rows: usize, options: &Options) -> anyhow::Result<Self> {
+        let decoder = &bench.decoder;
+        let positions = options.runs(POSITIONS, FEW_POSITIONS);
+        let mut cache = Cache::new(decoder.config(), rows, positions + MORE_POSITIONS, &decoder.device());
+        for row in 0..rows {
+            let inputs = decoder.embed(&[Segment::Text(bench.ids(positions, row as u32))])?;
+            decoder.prefill(inputs, &mut cache, row);
+        }
+        Ok(Self { bench, cache, rows: (0..rows).collect(), seed: 1000 })
     }
-    let all: Vec<usize> = (0..rows).collect();
-    let mut seed = 0;
-    Ok(fastest(steps, || {
-        seed += 1;
-        let logits = decoder.step(&bench.ids(rows, 1000 + seed), &all, &mut cache).into_data();
-        assert_eq!(logits.num_elements(), rows * decoder.config().vocab);
-    }))
+
+    fn next(&mut self) {
+        let Self { bench, cache, rows, seed } = self;
+        *seed += 1;
+        let logits = bench.decoder.step(&bench.ids(rows.len(), *seed), rows, cache).into_data();
+        assert_eq!(logits.num_elements(), rows.len() * bench.decoder.config().vocab);
+    }
 }
 
 /// Distinct experts of a layer that so many positions take, in the mean over layers.

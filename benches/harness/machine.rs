@@ -1,6 +1,6 @@
 //! What the machine can do at best, measured in the same run as the work.
 
-use super::{Format, Options, Work, fastest};
+use super::{Format, Options, Work, fastest, fastest_when_warm};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use deepseek_ocr_core::ops::{Precision, linear_with};
 use std::thread;
@@ -13,8 +13,17 @@ pub struct Machine {
     f32: f64,
 }
 
-/// What the read bandwidth is measured over: far more than any cache holds.
+/// Memory that the read bandwidth is measured over.
+#[derive(Debug)]
+pub struct Memory {
+    words: Vec<u64>,
+}
+
+/// Far more than any cache holds.
 const READ_BYTES: usize = 2 << 30;
+
+/// Runs of the work for each reading of memory beside it.
+const RUNS_PER_READ: usize = 4;
 
 /// Rows, inputs and outputs of the products among which the fastest is the limit: the largest of SAM and of CLIP, in
 /// row counts that keep the output below 32 MB.
@@ -24,12 +33,25 @@ impl Machine {
     /// Measures; takes a few seconds.
     pub fn measure(options: &Options) -> Self {
         let runs = options.runs(10, 5);
-        Self { bandwidth: bandwidth(runs), bf16: dense(DType::BF16, runs), f32: dense(DType::F32, runs) }
+        Self { bandwidth: Memory::new().bandwidth(runs), bf16: dense(DType::BF16, runs), f32: dense(DType::F32, runs) }
     }
 
     /// Bytes a second.
     pub fn bandwidth(&self) -> f64 {
         self.bandwidth
+    }
+
+    /// Seconds of the fastest run of `work`, and the machine with the bandwidth of the fastest reading between the runs.
+    ///
+    /// What a virtual machine reads in a second changes by half within seconds, with its neighbours: a limit that was
+    /// measured before the work says little about it.
+    pub fn beside_reads<T>(self, memory: &Memory, runs: usize, mut work: impl FnMut() -> T) -> (f64, Self) {
+        let (mut seconds, mut bandwidth) = (f64::INFINITY, 0.0f64);
+        for _ in 0..runs.div_ceil(RUNS_PER_READ) {
+            bandwidth = bandwidth.max(memory.bandwidth(1));
+            seconds = seconds.min(fastest_when_warm(RUNS_PER_READ, &mut work));
+        }
+        (seconds, Self { bandwidth, ..self })
     }
 
     /// Operations a second of a dense product at this precision; quantised weights are held against bf16.
@@ -43,17 +65,25 @@ impl Machine {
     }
 }
 
-fn bandwidth(runs: usize) -> f64 {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    // Not zeros, of which the system would have one page for all.
-    let words: Vec<u64> = (0..(READ_BYTES / size_of::<u64>()) as u64).collect();
-    let read = || {
-        thread::scope(|scope| {
-            let tasks = words.chunks(words.len().div_ceil(threads)).map(|part| scope.spawn(|| sum(part)));
-            tasks.collect::<Vec<_>>().into_iter().map(|task| task.join().unwrap_or(0)).fold(0, u64::wrapping_add)
-        })
-    };
-    READ_BYTES as f64 / fastest(runs, read)
+impl Memory {
+    /// Takes two gigabytes.
+    pub fn new() -> Self {
+        // Not zeros, of which the system would have one page for all.
+        Self { words: (0..(READ_BYTES / size_of::<u64>()) as u64).collect() }
+    }
+
+    /// Bytes a second that all threads read together, in the fastest of `runs` runs.
+    pub fn bandwidth(&self, runs: usize) -> f64 {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let read = || {
+            thread::scope(|scope| {
+                let parts = self.words.chunks(self.words.len().div_ceil(threads));
+                let tasks: Vec<_> = parts.map(|part| scope.spawn(|| sum(part))).collect();
+                tasks.into_iter().map(|task| task.join().unwrap_or(0)).fold(0, u64::wrapping_add)
+            })
+        };
+        READ_BYTES as f64 / fastest_when_warm(runs, read)
+    }
 }
 
 /// Several sums, so that additions do not wait for each other.

@@ -10,7 +10,7 @@ mod report;
 mod weights;
 
 pub use cost::{EncoderCost, Work, decoder_weights, distinct_experts};
-pub use machine::Machine;
+pub use machine::{Machine, Memory};
 pub use memory::{Peak, resident};
 pub use model::{DecoderBench, EncoderBench, Format, view};
 pub use options::Options;

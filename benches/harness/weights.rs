@@ -4,6 +4,7 @@ use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
+use deepseek_ocr_core::quant::BlockFormat;
 use half::{bf16, f16};
 use std::thread;
 
@@ -26,8 +27,10 @@ const BLOCKS: &str = "Struct:BlockWeight";
 const SCALE: u16 = 0x0c00;
 const SCALE_RANDOM: u16 = 0x03ff;
 
-/// A level of 8 bits is never -128: its last bit is set.
-const LEVELS: u32 = 0x0101_0101;
+/// Bits that are set in four levels of 8 bits and in eight indices of 4: a level is never -128, and levels are zero in the mean.
+/// With another mean all positions would share a part in their activations that outweighs the rest, and their experts.
+const LEVELS_Q8: u32 = 0x0101_0101;
+const LEVELS_Q4: u32 = 0x1111_1111;
 
 /// Numbers with a random sign and a magnitude of 2^-7 to 2^-5, 0.018 in the mean square, as bits of bf16: the sign, the
 /// exponent's last bit and the mantissa are random. So activations neither grow nor vanish over the layers.
@@ -95,8 +98,9 @@ impl ModuleMapper for Filler<'_> {
         }
         let shape = param.lazy_shape();
         self.seed += 1;
+        let set = if shape[2] == BlockFormat::Q8.vectors() { LEVELS_Q8 } else { LEVELS_Q4 };
         let mut levels = vec![0i32; shape.num_elements()];
-        parallel(&mut levels, self.seed, |bits| (bits as u32 | LEVELS) as i32);
+        parallel(&mut levels, self.seed, |bits| (bits as u32 | set) as i32);
         let levels = Tensor::from_data(TensorData::new(levels, shape), (self.device, DType::I32));
         Param::initialized(param.id, levels)
     }
