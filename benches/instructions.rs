@@ -17,6 +17,7 @@ use deepseek_ocr::{
     encoder::ops as encoder,
 };
 use deepseek_ocr_core::{
+    LinearWeight, StoredLinear,
     ops::{
         Precision, block_linear,
         flex::{Isa, Kernel},
@@ -137,10 +138,13 @@ fn answer() -> Work {
 fn rel_pos_attention() -> Work {
     const SIDE: usize = 14;
     const WIDTH: usize = 3 * 64;
-    let (qkv, overhang) = (numbers([2, SIDE, SIDE, 3 * WIDTH], DType::F32), numbers([3 * WIDTH], DType::F32));
+    let x = numbers([2, SIDE, SIDE, WIDTH], DType::F32);
+    let weight = Param::from_tensor(numbers([3 * WIDTH, WIDTH], DType::BF16));
+    let bias = Some(Param::from_tensor(numbers([3 * WIDTH], DType::F32)));
+    let qkv = StoredLinear { weight: LinearWeight::Stored(weight), bias };
     let tables = [(); 2].map(|()| numbers([2 * SIDE - 1, 64], DType::F32));
     Box::new(move || {
-        let y = encoder::rel_pos_attention(Precision::Exact, qkv.clone(), overhang.clone(), tables.clone());
+        let y = encoder::rel_pos_attention(Precision::Exact, x.clone(), &qkv, tables.clone());
         drop(black_box(y));
     })
 }

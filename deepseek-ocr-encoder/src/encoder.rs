@@ -8,11 +8,11 @@ use burn::{
 use deepseek_ocr_core::{Names, View, Views, VisionTokens, ops::Precision};
 use std::collections::BTreeMap;
 
-/// Patches that go through SAM in one call: nine tiles of 640, four page views of 1024 or two of 1280.
+/// Patches that go through SAM in one call: six tiles of 640, two page views of 1024 or one of 1280.
 ///
-/// The widest activation is SAM's hidden MLP layer, 12 KiB a patch in f32: 200 MB a call, of which two or three live at
-/// once.
-const PATCHES_PER_CALL: usize = 16_384;
+/// The released tower's features take 3 KiB a patch in f32, so that no buffer of a call on the CPU passes 32 MB: allocators give
+/// larger ones back to the system at once, and then every operation pays for fresh pages.
+const PATCHES_PER_CALL: usize = 10_240;
 
 /// Dimensions of an [`Encoder`], and how it computes. The default is the released model with exact products.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ impl Encoder {
     /// Sets how many patches of 16 x 16 pixels go through in one call; at least one view always does.
     ///
     /// Fewer need less memory; more keep a large device busy. Nine tiles of 640 are 14400 patches, a page view of 1024
-    /// is 4096. The default is 16384, which takes half a gigabyte of activations in the released model.
+    /// is 4096. The default is 10240.
     pub fn with_patches_per_call(mut self, patches: usize) -> Self {
         self.patches_per_call = patches;
         self

@@ -10,7 +10,7 @@ use burn::{
         Initializer, LayerNorm, LayerNormConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{DType, Device, Tensor},
+    tensor::{Device, Tensor},
 };
 use deepseek_ocr_core::{StoredLinear, StoredLinearConfig, ops::Precision};
 
@@ -214,17 +214,8 @@ impl SamAttention {
         };
         let offsets = 2 * side - 1;
         let tables = [&self.rel_pos_h, &self.rel_pos_w].map(|table| position::resize_line(table.val(), offsets));
-        let qkv = ops::linear(self.precision, &self.qkv, x);
-        let x = ops::rel_pos_attention(self.precision, qkv, self.overhang(), tables);
+        let x = ops::rel_pos_attention(self.precision, x, &self.qkv, tables);
         ops::linear(self.precision, &self.proj, x)
-    }
-
-    /// Windows overhang the view with patches of zeros, after the norm: the projection makes its bias of them.
-    fn overhang(&self) -> Tensor<1> {
-        match &self.qkv.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([3 * self.proj.weight.val().dims()[1]], (&self.rel_pos_h.val().device(), DType::F32)),
-        }
     }
 }
 

@@ -26,40 +26,77 @@ use deepseek_ocr_core::{
         flex::{Isa, Kernel, Matrix, Weights},
     },
 };
-use field::{Extent, Field};
+use field::{Extent, Field, Place};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Hidden activations of an MLP at a time: they stay in the last cache, and no buffer may pass 32 MB.
 const HIDDEN_BYTES: usize = 8 << 20;
+/// Queries, keys and values at a time: no buffer may pass 32 MB.
+const QKV_BYTES: usize = 24 << 20;
 /// Rows at a time however wide they are.
 const MIN_ROWS: usize = 96;
 /// Activations of a task.
 const ACTIVATION_NUMBERS: usize = 64 << 10;
 
-/// [`rel_pos_attention`](super::rel_pos_attention), or nothing where a tensor is not f32 on Flex or is tracked by autodiff.
+/// [`rel_pos_attention`](super::rel_pos_attention), or nothing where a tensor is not on Flex, is tracked by autodiff or has another
+/// type.
+///
+/// Some heads at a time: the queries, keys and values of all are 59 MB for a view of 1280.
 pub(super) fn rel_pos_attention(
     precision: Precision,
-    qkv: &Tensor<4>,
-    overhang: &Tensor<1>,
+    x: &Tensor<4>,
+    qkv: &StoredLinear,
     tables: [&Tensor<2>; 2],
 ) -> Option<Tensor<4>> {
-    let [views, rows, columns, parts] = qkv.dims();
+    rel_pos_attention_in_groups(precision, x, qkv, tables, QKV_BYTES)
+}
+
+/// As many heads at a time as `bytes` hold the queries, keys and values of; one at least.
+fn rel_pos_attention_in_groups(
+    precision: Precision,
+    x: &Tensor<4>,
+    qkv: &StoredLinear,
+    tables: [&Tensor<2>; 2],
+    bytes: usize,
+) -> Option<Tensor<4>> {
+    let [views, rows, columns, width] = x.dims();
     let [offsets, head] = tables[0].dims();
-    let (side, width) = (offsets.div_ceil(2), parts / 3);
-    let (qkv, overhang) = (contiguous(qkv)?, contiguous(overhang)?);
+    let (side, heads, tokens) = (offsets.div_ceil(2), width / head, views * rows * columns);
+    let (x, layer) = (contiguous(x)?, Layer::of(qkv)?);
+    let (x, matrix, bias) = (x.as_slice::<f32>()?, layer.matrix()?, layer.bias()?);
     let [rel_h, rel_w] = [contiguous(tables[0])?, contiguous(tables[1])?];
-    let field = Field {
-        qkv: qkv.as_slice()?,
-        overhang: overhang.as_slice()?,
-        grid: Extent { rows, columns },
-        window: Extent { rows: side, columns: side },
-        heads: width / head,
-        head,
-        tables: Some([rel_h.as_slice()?, rel_w.as_slice()?]),
-    };
+    let tables = [rel_h.as_slice()?, rel_w.as_slice()?];
+    let zeros = vec![0.0; if bias.is_none() { width } else { 0 }];
+    let groups = (3 * tokens * width * size_of::<f32>()).div_ceil(bytes).min(heads);
+    let mut buffers: [Vec<f32>; 3] = Default::default();
     let mut y = FlexTensor::empty(Shape::from([views, rows, columns, width]), DType::F32);
-    attend(Isa::best(), precision, &field, y.storage_mut::<f32>());
+    for group in 0..groups {
+        let group = group * heads / groups..(group + 1) * heads / groups;
+        let columns_of = |part: usize| part * width + group.start * head..part * width + group.end * head;
+        for (part, buffer) in buffers.iter_mut().enumerate() {
+            buffer.resize(tokens * group.len() * head, 0.0);
+            let bias = bias.map(|bias| &bias[columns_of(part)]);
+            Kernel::new(precision).linear(x, matrix.rows(columns_of(part)), bias, buffer);
+        }
+        let field = Field {
+            parts: buffers.each_ref().map(Vec::as_slice),
+            stride: group.len() * head,
+            // Windows overhang the view with patches of zeros, of which the projection makes its bias.
+            overhang: [0, 1, 2].map(|part| match bias {
+                Some(bias) => &bias[columns_of(part)],
+                None => &zeros[..group.len() * head],
+            }),
+            views,
+            grid: Extent { rows, columns },
+            window: Extent { rows: side, columns: side },
+            heads: group.len(),
+            head,
+            place: Place { first: group.start, of: heads },
+            tables: Some(tables),
+        };
+        attend(Isa::best(), precision, &field, y.storage_mut::<f32>());
+    }
     Some(Tensor::from_primitive::<Flex>(y))
 }
 
@@ -67,16 +104,7 @@ pub(super) fn rel_pos_attention(
 pub(super) fn attention(precision: Precision, qkv: &Tensor<3>, heads: usize) -> Option<Tensor<3>> {
     let [views, tokens, parts] = qkv.dims();
     let (width, qkv) = (parts / 3, contiguous(qkv)?);
-    let line = Extent { rows: 1, columns: tokens };
-    let field = Field {
-        qkv: qkv.as_slice()?,
-        overhang: &[],
-        grid: line,
-        window: line,
-        heads,
-        head: width / heads,
-        tables: None,
-    };
+    let field = Field::line(qkv.as_slice()?, [views, tokens, heads, width / heads]);
     let mut y = FlexTensor::empty(Shape::from([views, tokens, width]), DType::F32);
     attend(Isa::best(), precision, &field, y.storage_mut::<f32>());
     Some(Tensor::from_primitive::<Flex>(y))
@@ -158,4 +186,42 @@ impl Layer {
 fn contiguous<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
     Some(if tensor.layout().contiguous_offsets().is_some() { tensor } else { tensor.to_contiguous() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{generated, ops};
+    use burn::{module::Param, tensor::Device};
+    use deepseek_ocr_core::LinearWeight;
+
+    #[test]
+    fn heads_in_groups_equal_all_heads() {
+        let (views, grid, side, heads, head) = (2, 5, 3, 5, 8);
+        let width = heads * head;
+        let on_flex = |x: Tensor<2>| x.to_device(&Device::flex());
+        let weight = Param::from_tensor(on_flex(generated::tensor([3 * width, width])));
+        let weight = LinearWeight::Stored(weight);
+        let bias = on_flex(generated::tensor([1, 3 * width])).reshape([3 * width]);
+        let x = on_flex(generated::tensor([views * grid * grid, width])).reshape([views, grid, grid, width]);
+        let tables =
+            [1, 2].map(|rows| on_flex(generated::tensor([rows * (2 * side - 1), head]).narrow(0, 0, 2 * side - 1)));
+        for bias in [None, Some(Param::from_tensor(bias))] {
+            let layer = StoredLinear { weight: weight.clone(), bias };
+            let overhang = match &layer.bias {
+                Some(bias) => bias.val(),
+                None => Tensor::zeros([3 * width], &Device::flex()),
+            };
+            let all = ops::linear(Precision::Exact, &layer, x.clone());
+            let expected = ops::reference::window_attention(all, overhang, tables.clone()).into_data();
+            let bytes_per_head = 3 * views * grid * grid * head * size_of::<f32>();
+            for heads_at_once in [0, 1, 2, 3, 5] {
+                let bytes = (heads_at_once * bytes_per_head).max(1);
+                let [rel_h, rel_w] = &tables;
+                let y = rel_pos_attention_in_groups(Precision::Exact, &x, &layer, [rel_h, rel_w], bytes);
+                let y = y.expect("tensors are on Flex").into_data();
+                y.assert_approx_eq::<f32>(&expected, burn::tensor::Tolerance::absolute(1e-5));
+            }
+        }
+    }
 }

@@ -4,7 +4,10 @@
 mod flex;
 pub mod reference;
 
-use burn::{module::Param, tensor::Tensor};
+use burn::{
+    module::Param,
+    tensor::{DType, Tensor},
+};
 use deepseek_ocr_core::{
     StoredLinear,
     ops::{Precision, linear_with},
@@ -23,27 +26,29 @@ pub enum Activation {
 /// Scaled dot-product attention within windows of a grid, with decomposed relative positions:
 /// `softmax(q k^T / sqrt(head) + q . rel_h[row offset] + q . rel_w[column offset]) v`.
 ///
-/// Windows are squares of the side that the tables are for, from the top left; where they overhang the grid at the right and
-/// the bottom, each missing token has the queries, keys and values `overhang`. A table for the whole grid makes it one window.
+/// Windows are squares of the side that the tables are for, from the top left. Where they overhang the grid at the right and
+/// the bottom, zeros take the place of the missing tokens' `x`. Tables for the whole grid make it one window.
 ///
 /// # Shapes
-/// - `qkv`: `[views, grid, grid, 3 * heads * head]`; queries, keys, values, each head after head
-/// - `overhang`: `[3 * heads * head]`
+/// - `x`: `[views, grid, grid, heads * head]`
+/// - `qkv`: from `x` to queries, keys and values, each head after head
 /// - `rel_h`, `rel_w`: `[2 * side - 1, head]`; row `query - key + side - 1` belongs to that offset
 /// - output: `[views, grid, grid, heads * head]`
 pub fn rel_pos_attention(
     precision: Precision,
-    qkv: Tensor<4>,
-    overhang: Tensor<1>,
+    x: Tensor<4>,
+    qkv: &StoredLinear,
     [rel_h, rel_w]: [Tensor<2>; 2],
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if let Some(y) = flex::rel_pos_attention(precision, &qkv, &overhang, [&rel_h, &rel_w]) {
+    if let Some(y) = flex::rel_pos_attention(precision, &x, qkv, [&rel_h, &rel_w]) {
         return y;
     }
-    // Only the CPU's kernels know more than one precision.
-    let _ = precision;
-    reference::window_attention(qkv, overhang, [rel_h, rel_w])
+    let overhang = match &qkv.bias {
+        Some(bias) => bias.val(),
+        None => Tensor::zeros([3 * x.dims()[3]], (&x.device(), DType::F32)),
+    };
+    reference::window_attention(linear(precision, qkv, x), overhang, [rel_h, rel_w])
 }
 
 /// Scaled dot-product attention: `softmax(q k^T / sqrt(head)) v`.

@@ -26,7 +26,7 @@ const TASKS_PER_THREAD: usize = 4;
 /// `softmax(q k^T / sqrt(head) + relative positions) v` for all windows, over all threads of the current pool.
 ///
 /// # Shapes
-/// - `output`: `[views, grid.rows, grid.columns, heads, head]`
+/// - `output`: `[views, grid.rows, grid.columns, place.of, head]`, of which the field's heads are written
 ///
 /// # Panics
 /// If the lengths do not fit or the CPU lacks the instruction set.
@@ -462,14 +462,13 @@ mod tests {
         });
         let expected = numbers(reference::window_attention(qkv.clone(), overhang.clone(), tables.clone()));
         let (qkv, overhang, tables) = (numbers(qkv), numbers(overhang), tables.map(numbers));
+        let width = heads * head;
         let field = Field {
-            qkv: &qkv,
-            overhang: &overhang,
+            overhang: [0, 1, 2].map(|part| &overhang[part * width..][..width]),
             grid: Extent { rows: grid, columns: grid },
             window: Extent { rows: side, columns: side },
-            heads,
-            head,
             tables: Some(tables.each_ref().map(Vec::as_slice)),
+            ..Field::line(&qkv, [views, grid * grid, heads, head])
         };
         compare(&field, &expected, case);
     }
@@ -478,8 +477,7 @@ mod tests {
         let qkv = generated::tensor([views, tokens, 3 * heads * head]);
         let expected = numbers(reference::attention(qkv.clone(), heads));
         let qkv = numbers(qkv);
-        let line = Extent { rows: 1, columns: tokens };
-        let field = Field { qkv: &qkv, overhang: &[], grid: line, window: line, heads, head, tables: None };
+        let field = Field::line(&qkv, [views, tokens, heads, head]);
         compare(&field, &expected, &Case { views, grid: tokens, side: 0, heads, head });
     }
 
@@ -525,8 +523,7 @@ mod tests {
         let qkv = generated::tensor([1, tokens, 3 * head]);
         let scales = (0..3 * head).map(|at| if at < 2 * head { 100.0 } else { 1.0 }).collect::<Vec<f32>>();
         let scaled: Vec<f32> = numbers(qkv).iter().zip(scales.iter().cycle()).map(|(x, scale)| x * scale).collect();
-        let line = Extent { rows: 1, columns: tokens };
-        let field = Field { qkv: &scaled, overhang: &[], grid: line, window: line, heads: 1, head, tables: None };
+        let field = Field::line(&scaled, [1, tokens, 1, head]);
         for (isa, precision, _) in kernels() {
             let mut output = vec![f32::NAN; tokens * head];
             attend(isa, precision, &field, &mut output);

@@ -5,16 +5,21 @@ use std::ops::Range;
 /// Queries, keys and values of grids of tokens, and the windows within which each attends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field<'a> {
-    /// `[views, grid.rows, grid.columns, 3, heads, head]`.
-    pub(super) qkv: &'a [f32],
-    /// What stands for a token beyond the grid, `[3, heads, head]`; empty if windows are grids.
-    pub(super) overhang: &'a [f32],
+    /// Queries, keys and values: a row of `[heads, head]` for each token of `[views, grid.rows, grid.columns]`.
+    pub(super) parts: [&'a [f32]; 3],
+    /// Numbers from one row of a part to the next.
+    pub(super) stride: usize,
+    /// What stands for a token beyond the grid, `[heads, head]` for each part; empty if windows are grids.
+    pub(super) overhang: [&'a [f32]; 3],
+    pub(super) views: usize,
     /// Tokens of a view.
     pub(super) grid: Extent,
     /// Tokens that see each other.
     pub(super) window: Extent,
     pub(super) heads: usize,
     pub(super) head: usize,
+    /// Where these heads stand among those of the output.
+    pub(super) place: Place,
     /// Rows of vertical and of horizontal offsets, `[2 * side - 1, head]` each.
     pub(super) tables: Option<[&'a [f32]; 2]>,
 }
@@ -24,6 +29,15 @@ pub(super) struct Field<'a> {
 pub(super) struct Extent {
     pub(super) rows: usize,
     pub(super) columns: usize,
+}
+
+/// Some of the output's heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The first one's number.
+    pub(super) first: usize,
+    /// Heads of a row of the output.
+    pub(super) of: usize,
 }
 
 /// One head of one window.
@@ -44,6 +58,28 @@ pub(super) enum Part {
     Value = 2,
 }
 
+impl<'a> Field<'a> {
+    /// The whole view as one window, without relative positions.
+    ///
+    /// # Shapes
+    /// - `qkv`: `[views, tokens, 3, heads, head]`
+    pub(super) fn line(qkv: &'a [f32], [views, tokens, heads, head]: [usize; 4]) -> Self {
+        let (width, line) = (heads * head, Extent { rows: 1, columns: tokens });
+        Self {
+            parts: [0, 1, 2].map(|part| qkv.get(part * width..).unwrap_or_default()),
+            stride: 3 * width,
+            overhang: [&[]; 3],
+            views,
+            grid: line,
+            window: line,
+            heads,
+            head,
+            place: Place { first: 0, of: heads },
+            tables: None,
+        }
+    }
+}
+
 impl Extent {
     pub(super) fn tokens(self) -> usize {
         self.rows * self.columns
@@ -54,13 +90,14 @@ impl<'a> Field<'a> {
     /// # Panics
     /// If lengths do not fit: the kernels read through pointers.
     pub(super) fn check(&self, output: &[f32]) {
-        let (width, tokens) = (self.heads * self.head, self.grid.tokens());
+        let (width, tokens) = (self.heads * self.head, self.views * self.grid.tokens());
         assert!(tokens * width > 0 && self.window.tokens() > 0, "attention over some tokens");
-        assert!(
-            output.len().is_multiple_of(tokens * width) && self.qkv.len() == 3 * output.len(),
-            "a row for each token"
-        );
-        assert!(self.overhang.len() == 3 * width || self.window == self.grid, "a row for tokens beyond the grid");
+        let rows = (tokens - 1) * self.stride + width;
+        assert!(self.stride >= width && self.parts.iter().all(|part| part.len() >= rows), "a row for each token");
+        assert!(self.place.first + self.heads <= self.place.of, "heads are among those of the output");
+        assert_eq!(output.len(), tokens * self.place.of * self.head, "a row of output for each token");
+        let overhangs = self.overhang.iter().all(|part| part.len() == width);
+        assert!(overhangs || self.window == self.grid, "a row for tokens beyond the grid");
         if let Some([rows, columns]) = self.tables {
             let offsets = |side: usize| (2 * side - 1) * self.head;
             assert_eq!([rows.len(), columns.len()], [self.window.rows, self.window.columns].map(offsets), "offsets");
@@ -77,8 +114,7 @@ impl<'a> Field<'a> {
 
     /// Heads of all windows of all views.
     pub(super) fn windows(&self) -> usize {
-        let views = self.qkv.len() / (3 * self.heads * self.head * self.grid.tokens());
-        views * self.windows_per_view() * self.heads
+        self.views * self.windows_per_view() * self.heads
     }
 
     pub(super) fn window(&'a self, index: usize) -> Window<'a> {
@@ -111,20 +147,20 @@ impl<'a> Window<'a> {
     /// A token's query, key or value of this head.
     #[inline(always)]
     pub(super) fn numbers(&self, part: Part, row: usize, column: usize) -> &'a [f32] {
-        let Field { qkv, overhang, heads, head, .. } = *self.field;
+        let Field { parts, stride, overhang, head, .. } = *self.field;
         let token = match self.token(row, column) {
-            Some(token) => &qkv[token * 3 * heads * head..],
-            None => overhang,
+            Some(token) => &parts[part as usize][token * stride..],
+            None => overhang[part as usize],
         };
-        &token[(part as usize * heads + self.head) * head..][..head]
+        &token[self.head * head..][..head]
     }
 
     /// Where the output of a query within the grid lies.
     pub(super) fn output(&self, index: usize) -> Range<usize> {
         let (row, column) = self.query(index);
-        let Field { heads, head, .. } = *self.field;
+        let Field { place, head, .. } = *self.field;
         let token = self.token(row, column).expect("queries are within the grid");
-        let from = (token * heads + self.head) * head;
+        let from = (token * place.of + place.first + self.head) * head;
         from..from + head
     }
 }
