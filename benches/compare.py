@@ -13,7 +13,6 @@ fastest one counts. Full attention with a plain cache stands in for that model's
 
 import argparse
 import json
-import math
 import os
 import shlex
 import statistics
@@ -303,19 +302,20 @@ def table(lines):
         if "seconds" in line:
             seen.setdefault(line["name"], []).append(line["seconds"])
     best = {name: min(times) for name, times in seen.items()}
-    print("| work | ours | limit | PyTorch | PyTorch / ours |")
+    print("| work | ours | limit / ours | PyTorch | PyTorch / ours |")
     print("|---|---:|---:|---:|---:|")
-    limits = {}
+    # Times and limits that were measured next to each other: the machine changes from round to round.
+    fractions = {}
     for line in lines:
-        if "limit_seconds" in line:
-            limits[line["name"]] = min(line["limit_seconds"], limits.get(line["name"], math.inf))
+        if "fraction" in line:
+            fractions.setdefault(line["name"], []).append(line["fraction"])
     for name, seconds in best.items():
         if name.startswith("torch/"):
             continue
         rival = best.get(f"torch/{rival_of(name)}")
-        limit = f"{limits[name]:.4g} s" if name in limits else ""
+        fraction = f"{statistics.median(fractions[name]):.2f}" if name in fractions else ""
         ratio = f"{rival / seconds:.2f}" if rival else ""
-        print(f"| `{name}` | {seconds:.4g} s | {limit} | {f'{rival:.4g} s' if rival else ''} | {ratio} |")
+        print(f"| `{name}` | {seconds:.4g} s | {fraction} | {f'{rival:.4g} s' if rival else ''} | {ratio} |")
     for name, seconds in best.items():
         if name.startswith("torch/") and not any(f"torch/{rival_of(other)}" == name for other in best):
             print(f"| `{name}` | | | {seconds:.4g} s | |")
