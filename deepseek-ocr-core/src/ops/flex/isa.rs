@@ -19,13 +19,31 @@ pub enum Isa {
     Portable,
 }
 
+/// What tests have chosen.
+#[cfg(feature = "force-isa")]
+static FORCED: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
+
 impl Isa {
     /// All of them, best first.
     pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// The best one that this CPU runs.
     pub fn best() -> Self {
+        #[cfg(feature = "force-isa")]
+        if let Some(&isa) = FORCED.get() {
+            return isa;
+        }
         Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// For tests: makes this the best one, for the rest of the process.
+    ///
+    /// # Panics
+    /// If the CPU lacks it, or another one was forced before.
+    #[cfg(feature = "force-isa")]
+    pub fn force(self) {
+        assert!(self.is_available(), "this CPU has no {self:?}");
+        assert_eq!(*FORCED.get_or_init(|| self), self, "another instruction set was forced before");
     }
 
     /// Whether this CPU runs it.
