@@ -42,6 +42,7 @@ mod prompt;
 mod request;
 mod stream;
 mod task;
+mod threads;
 mod tokenizer;
 mod transcript;
 

@@ -3,6 +3,7 @@
 use crate::{
     DeepseekOcr, Tokenizer,
     config::{self, ModelConfig},
+    threads::Threads,
 };
 use burn::tensor::Device;
 use deepseek_ocr_core::{Checkpoint, Error, Result, Weights, ops::Precision};
@@ -28,11 +29,13 @@ pub struct Loader {
     device: Option<Device>,
     weights: Weights,
     precision: Precision,
+    threads: Option<usize>,
 }
 
 impl Loader {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), device: None, weights: Weights::Stored, precision: Precision::Exact }
+        let (weights, precision) = (Weights::Stored, Precision::Exact);
+        Self { folder: folder.to_owned(), device: None, weights, precision, threads: None }
     }
 
     /// Sets the device; without this it is Burn's default, the first of the backends that are compiled in.
@@ -50,10 +53,21 @@ impl Loader {
         self
     }
 
-    /// Sets what the encoder's products may round. The default is [`Precision::Exact`]; [`Precision::Bf16`] is faster on CPUs that
-    /// multiply pairs of bf16.
+    /// Sets what products over many rows may round: the encoder's, and the decoder's over a prompt. The default is
+    /// [`Precision::Exact`]; [`Precision::Bf16`] is up to twice as fast on CPUs that multiply pairs of bf16.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Gives the model as many threads of its own, which compute for all its clones. Without this it computes on the
+    /// [rayon](https://docs.rs/rayon) pool that its caller is in, as a rule the global one with a thread for each core.
+    ///
+    /// Requests from several threads share the pool: they take turns operation by operation, and never do more threads
+    /// compute than the pool has. Fewer threads than cores leave the rest to a service's other work. On a GPU this
+    /// concerns only the preparation of pages.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
         self
     }
 
@@ -89,14 +103,16 @@ impl Loader {
     /// # Errors
     /// [`Error::Read`] or [`Error::Json`] naming the file; [`Error::Config`] naming a field that asks for what is not
     /// supported; [`Error::Tokenizer`]; [`Error::Safetensors`]; an `Error::Tensor..` naming the tensor;
-    /// [`Error::WeightFormat`] if the checkpoint was converted to another format than is asked for.
+    /// [`Error::WeightFormat`] if the checkpoint was converted to another format than is asked for; [`Error::InvalidRequest`] for
+    /// no threads and [`Error::Threads`] for more than the system gives.
     pub fn load(self) -> Result<DeepseekOcr> {
+        let threads = self.threads.map_or(Ok(Threads::default()), Threads::start)?;
         let config = self.config()?;
         let device = self.device.unwrap_or_default();
         let path = self.folder.join("tokenizer.json");
         let tokenizer = std::fs::read(&path).map_err(Error::read(&path))?;
         let checkpoint = Checkpoint::open(&self.folder)?;
-        assemble(&config, &tokenizer, &checkpoint, self.weights, &device)
+        assemble(&config, &tokenizer, &checkpoint, Place { weights: self.weights, device, threads })
     }
 
     fn config(&self) -> Result<ModelConfig> {
@@ -124,24 +140,43 @@ fn side_files(folder: &Path) -> Result<Vec<(PathBuf, OsString)>> {
     Ok(files)
 }
 
+/// Where a model computes, and with what.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) device: Device,
+    pub(crate) weights: Weights,
+    pub(crate) threads: Threads,
+}
+
 /// Composes the stages from parts that are in memory.
 pub(crate) fn assemble(
     config: &ModelConfig,
     tokenizer: &[u8],
     checkpoint: &Checkpoint,
-    weights: Weights,
-    device: &Device,
+    place: Place,
 ) -> Result<DeepseekOcr> {
+    let Place { device, weights, threads } = place;
     let tokenizer = Tokenizer::from_bytes(tokenizer)?;
     tokenizer.check_fits(config.decoder.vocab)?;
+    let stages = threads.run(|| fill(config, checkpoint, weights, &device))?;
+    Ok(DeepseekOcr::new(stages, tokenizer, device, threads))
+}
+
+fn fill(
+    config: &ModelConfig,
+    checkpoint: &Checkpoint,
+    weights: Weights,
+    device: &Device,
+) -> Result<(Encoder, Decoder)> {
     let mut loading = checkpoint.load_on(device);
     let encoder = loading.fill(config.encoder.init(device), &Encoder::NAMES)?;
     let weights = if weights == Weights::Stored { checkpoint.weights() } else { weights };
-    let decoder = config.decoder.init(device).with_weights(weights);
+    // The configuration file says nothing of precision: what was set for the encoder holds for both.
+    let decoder = config.decoder.init(device).with_weights(weights).with_precision(config.encoder.precision);
     let decoder = loading.fill(decoder, &Decoder::NAMES)?;
     loading.finish()?;
     tracing::debug!(tensors = checkpoint.names().count(), %weights, ?device, "model loaded");
-    Ok(DeepseekOcr::new(encoder, decoder, tokenizer, device.clone()))
+    Ok((encoder, decoder))
 }
 
 fn json(path: &Path) -> Result<serde_json::Value> {

@@ -1,8 +1,12 @@
 //! The embedded checkpoint: a model of the same architecture, small enough to ship, that really reads.
 
-use crate::{DeepseekOcr, config::ModelConfig, loader};
+use crate::{
+    DeepseekOcr,
+    config::ModelConfig,
+    loader::{self, Place},
+};
 use burn::tensor::Device;
-use deepseek_ocr_core::{Checkpoint, Error, Result, Weights};
+use deepseek_ocr_core::{Checkpoint, Error, Result};
 
 const CONFIG: &[u8] = include_bytes!("../assets/mini/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../assets/mini/tokenizer.json");
@@ -27,6 +31,7 @@ impl DeepseekOcr {
         let config = serde_json::from_slice(CONFIG)
             .map_err(|source| Error::Json { path: "assets/mini/config.json".into(), source: source.into() })?;
         let checkpoint = Checkpoint::from_static("assets/mini/model.safetensors", WEIGHTS)?;
-        loader::assemble(&ModelConfig::parse(&config)?, TOKENIZER, &checkpoint, Weights::Stored, device)
+        let place = Place { device: device.clone(), ..Place::default() };
+        loader::assemble(&ModelConfig::parse(&config)?, TOKENIZER, &checkpoint, place)
     }
 }

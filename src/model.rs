@@ -4,6 +4,7 @@ use crate::{
     Loader, Request, Task, Tokenizer, Transcript, TranscriptStream, prompt,
     request::AnswerOptions,
     stream::{self, Source},
+    threads::Threads,
 };
 use burn::tensor::Device;
 use deepseek_ocr_core::{Error, Mode, Result, VisionTokens};
@@ -29,6 +30,7 @@ struct Inner {
     decoder: Decoder,
     tokenizer: Tokenizer,
     device: Device,
+    threads: Threads,
 }
 
 /// A request that is ready to decode.
@@ -39,8 +41,9 @@ struct Prepared {
 }
 
 impl DeepseekOcr {
-    pub(crate) fn new(encoder: Encoder, decoder: Decoder, tokenizer: Tokenizer, device: Device) -> Self {
-        Self { inner: Arc::new(Inner { encoder, decoder, tokenizer, device }) }
+    pub(crate) fn new(stages: (Encoder, Decoder), tokenizer: Tokenizer, device: Device, threads: Threads) -> Self {
+        let (encoder, decoder) = stages;
+        Self { inner: Arc::new(Inner { encoder, decoder, tokenizer, device, threads }) }
     }
 
     /// Loads a model folder as it is on the Hugging Face hub: `config.json`, `tokenizer.json` and safetensors.
@@ -131,12 +134,12 @@ impl DeepseekOcr {
         &self.inner.tokenizer
     }
 
-    /// The vision stages, for those who want their tensors.
+    /// The vision stages, for those who want their tensors. They compute on the caller's threads.
     pub fn encoder(&self) -> &Encoder {
         &self.inner.encoder
     }
 
-    /// The language stage, for those who want its tensors.
+    /// The language stage, for those who want its tensors. It computes on the caller's threads.
     pub fn decoder(&self) -> &Decoder {
         &self.inner.decoder
     }
@@ -146,9 +149,13 @@ impl DeepseekOcr {
         &self.inner.device
     }
 
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.inner.threads
+    }
+
     fn encode_views(&self, page: &Page, mode: Mode, max_tiles: u32) -> VisionTokens {
-        let views = deepseek_ocr_preprocess::views_with(page, mode, max_tiles);
-        self.encoder().encode(&views).with_page_size(page.width(), page.height())
+        let encode = || self.encoder().encode(&deepseek_ocr_preprocess::views_with(page, mode, max_tiles));
+        self.threads().run(encode).with_page_size(page.width(), page.height())
     }
 
     fn prepare(&self, request: &Request) -> Result<Prepared> {
@@ -203,7 +210,7 @@ impl DeepseekOcr {
         }
         let mut generation = Generation::new(self.decoder(), rows)?;
         while !generation.is_finished() {
-            generation.advance(self.decoder())?;
+            self.threads().run(|| generation.advance(self.decoder()))?;
         }
         let row = |(row, source): (usize, &Source)| {
             let text = self.tokenizer().decode(generation.ids(row))?;

@@ -61,7 +61,8 @@ impl TranscriptStream {
     /// The next piece; empty when the answer has ended.
     fn advance(&mut self) -> Result<String> {
         while !self.generation.is_finished() {
-            for token in self.generation.advance(self.model.decoder())? {
+            let Self { model, generation, .. } = self;
+            for token in model.threads().run(|| generation.advance(model.decoder()))? {
                 let piece = self.pieces.push(token.id)?;
                 if !piece.is_empty() {
                     return Ok(piece);

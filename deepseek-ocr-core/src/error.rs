@@ -203,6 +203,14 @@ pub enum Error {
         /// Which feature or driver to add.
         remedy: String,
     },
+    /// The system does not give a model its threads.
+    #[error("cannot start {count} threads")]
+    Threads {
+        /// How many were asked for.
+        count: usize,
+        /// What the thread pool said.
+        source: BoxError,
+    },
     /// The model could not be downloaded or found in the cache.
     #[error("cannot get {file} of {repo} from the Hugging Face hub")]
     Hub {

@@ -1,6 +1,7 @@
 //! The integration tests, one binary: each test binary links the whole tensor stack.
 //!
-//! `DEEPSEEK_OCR_DEVICE` names the device they run on; without it, the CPU.
+//! `DEEPSEEK_OCR_DEVICE` names the device they run on; without it, the CPU. `DEEPSEEK_OCR_ISA` names the instruction set that the
+//! CPU's kernels run on; without it, the best.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 mod batch;
@@ -9,7 +10,10 @@ mod hostile;
 mod hub;
 mod mini;
 mod parity;
+#[cfg(feature = "flex")]
+mod paths;
 mod quantized;
+mod threads;
 mod tokenizer;
 mod transcript;
 mod vectors_image;
@@ -18,6 +22,8 @@ mod wrong_files;
 
 /// The device under test.
 pub fn device() -> deepseek_ocr::Device {
+    #[cfg(feature = "flex")]
+    paths::force();
     let name = std::env::var("DEEPSEEK_OCR_DEVICE").unwrap_or_else(|_| "flex".into());
     deepseek_ocr::device(&name).unwrap()
 }

@@ -25,8 +25,10 @@ use tokio_stream::wrappers::ReceiverStream;
 const BODY_LIMIT: usize = 32 << 20;
 /// Pieces of text that wait for a slow client.
 const PIECES: usize = 16;
-/// Requests that read at the same time; more would only share the same cores.
-const AT_ONCE: usize = 2;
+
+/// Without it the system takes back the large buffers of each operation, and clears them anew for the next.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {
@@ -39,6 +41,15 @@ struct Options {
     /// The device to run on.
     #[arg(long, default_value = "flex")]
     device: String,
+    /// What a page costs and shows: tiny, small, base, large, gundam. The mini checkpoint knows tiny.
+    #[arg(long)]
+    mode: Option<Mode>,
+    /// Threads that compute, with `--model`; by default one for each core. One less leaves a core to the service itself.
+    #[arg(long, requires = "model")]
+    threads: Option<usize>,
+    /// Requests that read at the same time; more would only share the same threads.
+    #[arg(long, default_value_t = 2)]
+    at_once: usize,
 }
 
 #[derive(Clone)]
@@ -53,18 +64,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let device = deepseek_ocr::device(&options.device)?;
     let (model, mode) = match &options.model {
-        Some(folder) => (DeepseekOcr::from_dir(folder, &device)?, Mode::default()),
-        None => (DeepseekOcr::mini(&device)?, Mode::Tiny),
+        Some(folder) => {
+            let loader = DeepseekOcr::loader(folder).with_device(&device);
+            let loader = match options.threads {
+                Some(threads) => loader.with_threads(threads),
+                None => loader,
+            };
+            (loader.load()?, options.mode.unwrap_or_default())
+        }
+        None => (DeepseekOcr::mini(&device)?, options.mode.unwrap_or(Mode::Tiny)),
     };
     let listener = tokio::net::TcpListener::bind(options.listen).await?;
     eprintln!("listening on http://{}", listener.local_addr()?);
     let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    axum::serve(listener, app(model, mode)).with_graceful_shutdown(stop).await?;
+    axum::serve(listener, app(model, mode, options.at_once)).with_graceful_shutdown(stop).await?;
     Ok(())
 }
 
-fn app(model: DeepseekOcr, mode: Mode) -> Router {
-    let service = Service { model, mode, places: Arc::new(Semaphore::new(AT_ONCE)) };
+fn app(model: DeepseekOcr, mode: Mode, at_once: usize) -> Router {
+    let service = Service { model, mode, places: Arc::new(Semaphore::new(at_once)) };
     Router::new().route("/read", post(read)).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(service)
 }
 

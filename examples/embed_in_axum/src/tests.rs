@@ -16,7 +16,7 @@ fn post_image(image: &'static [u8]) -> http::Request<Body> {
 
 #[tokio::test]
 async fn a_page_is_read() {
-    let app = app(DeepseekOcr::mini(&Device::default()).unwrap(), Mode::Tiny);
+    let app = app(DeepseekOcr::mini(&Device::default()).unwrap(), Mode::Tiny, 2);
     let response = app.oneshot(post_image(PAGE)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let text = response.into_body().collect().await.unwrap().to_bytes();
@@ -25,7 +25,7 @@ async fn a_page_is_read() {
 
 #[tokio::test]
 async fn what_is_no_image_is_refused() {
-    let app = app(DeepseekOcr::mini(&Device::default()).unwrap(), Mode::Tiny);
+    let app = app(DeepseekOcr::mini(&Device::default()).unwrap(), Mode::Tiny, 2);
     let response = app.clone().oneshot(post_image(b"hello")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let response = app.oneshot(post_image(&PAGE[..PAGE.len() / 2])).await.unwrap();
