@@ -1,6 +1,6 @@
 //! A page from pixels to tokens: `cargo bench --bench page -- [--json] [--quick] [--model FOLDER]`.
 //!
-//! Small mode with 300 generated tokens, and the peak of resident memory over a Base page. The page is noise of the
+//! Small mode with 300 generated tokens, and the peak of resident memory over a Base page; with a folder, how long it loads. The page is noise of the
 //! size of a scan; tokens are chosen greedily and never turned into text, which takes no time worth counting.
 #![allow(clippy::print_stdout)]
 
@@ -50,7 +50,12 @@ fn main() -> anyhow::Result<()> {
     let machine = Machine::measure(&options);
     let report = Report::new(&options, &machine);
     for format in options.formats(&Format::DECODER) {
-        let (encoder, decoder) = (EncoderBench::new(&options, format)?, DecoderBench::new(&options, format)?);
+        let start = Instant::now();
+        let decoder = DecoderBench::new(&options, format)?;
+        if options.model.is_some() {
+            report.plain_time(&format!("page/{}/load", format.name()), start.elapsed().as_secs_f64());
+        }
+        let encoder = EncoderBench::new(&options, format)?;
         let bench = Bench { options: options.clone(), machine, report, page: page(), format, encoder, decoder };
         let name = |mode: Mode| format!("page/{}/{mode}", format.name());
         // Before anything else was in memory.
