@@ -36,19 +36,23 @@ impl SelfAttention {
     /// - `x`: `[length, hidden]`
     /// - output: `[passage.outputs, hidden]`
     pub fn prefill(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
-        let ([length, hidden], &Passage { place, outputs, .. }) = (x.dims(), passage);
+        let ([length, hidden], Passage { place, outputs, .. }) = (x.dims(), passage);
         let heads = |y: Tensor<2>| {
             let rows = y.dims()[0];
             y.reshape([rows, self.heads, hidden / self.heads]).swap_dims(0, 1)
         };
         let [keys, values] = ops::linears(passage.rows(), x.clone(), [&self.k_proj, &self.v_proj]).map(heads);
-        cache.write(place, passage.rotation.forward(keys), values);
+        let keys = passage.rotation.forward(keys);
+        cache.write(place, &keys, &values);
 
         let [queries] = ops::linears(passage.rows(), passage.last(x), [&self.q_proj]).map(heads);
-        let queries = passage.rotation.last(outputs).forward(queries);
-        let (keys, values) = cache.read(place.row, place.position + length);
+        let queries = passage.rotation.last(*outputs).forward(queries);
+        let (keys, values) = match place.position {
+            0 => (keys, values),
+            before => cache.read(place, before + length),
+        };
         let y = ops::causal_attention(queries, keys, values);
-        self.join(passage.rows(), y.swap_dims(0, 1).reshape([outputs, hidden]))
+        self.join(passage.rows(), y.swap_dims(0, 1).reshape([*outputs, hidden]))
     }
 
     /// Appends one position to each of several rows.
@@ -63,12 +67,12 @@ impl SelfAttention {
         let [queries, keys, values] =
             ops::linears(Rows::Apart, x, [&self.q_proj, &self.k_proj, &self.v_proj]).map(heads);
         let (queries, keys) = (rotation.forward(queries), rotation.forward(keys));
-        for (i, &place) in places.iter().enumerate() {
+        for (i, place) in places.iter().enumerate() {
             let row = |all: &Tensor<3>| all.clone().narrow(0, i, 1).reshape([self.heads, 1, width]);
-            cache.write(place, row(&keys), row(&values));
+            cache.write(place, &row(&keys), &row(&values));
         }
 
-        let y = ops::decode_attention(queries, cache.keys.clone(), cache.values.clone(), places);
+        let y = ops::decode_attention(queries, cache, places);
         self.join(Rows::Apart, y.reshape([rows, hidden]))
     }
 

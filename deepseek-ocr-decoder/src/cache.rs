@@ -1,42 +1,57 @@
-//! Keys and values of the positions that were read: the state of a batch of sequences.
+//! Keys and values of the positions that were read: the state of a batch of sequences, in blocks of positions.
+
+mod blocks;
 
 use crate::{DecoderConfig, Rotation, ops::Rows};
+use blocks::Blocks;
 use burn::tensor::{DType, Device, Tensor};
 use deepseek_ocr_core::ops::Precision;
 
-/// Positions by which the cache grows.
-const BLOCK: usize = 512;
+/// Positions of a block: what a row wastes at most, and what attention reads in one piece for each head.
+pub(crate) const BLOCK: usize = 64;
 
-/// Keys and values of a batch, with one length per row.
+/// Blocks that memory is held for together.
+pub(crate) const SLAB: usize = 8;
+
+/// Keys and values of a batch, with one length per row; rows come and go.
 ///
-/// All rows share one tensor per block of the model and kind. It starts empty and grows by steps of 512 positions, up to the
-/// capacity, when the longest row needs them; growing copies one layer at a time. So memory follows the
-/// longest row: `2 * layers * rows * hidden * 4` bytes for each of its positions (123 kB with the released model's sizes). What was
-/// allocated is kept until the cache is dropped.
+/// Positions lie in blocks of 64, and each row has a table of its blocks. A row takes a block when its positions
+/// need one and gives it back when they are forgotten. Memory is held for 8 blocks at a time, as few as reach up to the last
+/// block in use: it follows what all rows hold together, and nothing that was written is ever moved.
 #[derive(Debug, Clone)]
 pub struct Cache {
     layers: Vec<LayerCache>,
-    lengths: Vec<usize>,
-    allocated: usize,
+    rows: Vec<Row>,
+    blocks: Blocks,
     capacity: usize,
+    device: Device,
+}
+
+/// What a row holds.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    blocks: Vec<u32>,
+    length: usize,
 }
 
 /// Keys and values of one block of the model.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
-    /// `[rows, heads, allocated, width]`, rotated to their positions.
-    pub keys: Tensor<4>,
-    /// `[rows, heads, allocated, width]`.
-    pub values: Tensor<4>,
+    /// Of each slab `[SLAB, heads, BLOCK, width]`, rotated to their positions.
+    keys: Vec<Tensor<4>>,
+    /// As `keys`.
+    values: Vec<Tensor<4>>,
+    heads: usize,
+    width: usize,
 }
 
-/// A place in a cache: a position of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The end of a row: where its next positions go, and where those before them lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The row.
-    pub row: usize,
-    /// The position, from 0.
+    /// The next position, from 0.
     pub position: usize,
+    /// The row's blocks, in the order of its positions; they reach beyond `position`.
+    pub blocks: Vec<u32>,
 }
 
 /// New positions of one row.
@@ -76,19 +91,25 @@ impl Cache {
             "a cache of {capacity} positions exceeds the context of {}",
             config.context
         );
-        let empty = || Tensor::zeros([rows, config.heads, 0, config.head_width()], (device, DType::F32));
-        let layers = (0..config.layers).map(|_| LayerCache { keys: empty(), values: empty() }).collect();
-        Self { layers, lengths: vec![0; rows], allocated: 0, capacity }
+        let empty = LayerCache { keys: vec![], values: vec![], heads: config.heads, width: config.head_width() };
+        let layers = vec![empty; config.layers];
+        Self { layers, rows: vec![Row::default(); rows], blocks: Blocks::default(), capacity, device: device.clone() }
+    }
+
+    /// Adds an empty row and gives its number.
+    pub fn add_row(&mut self) -> usize {
+        self.rows.push(Row::default());
+        self.rows.len() - 1
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.lengths.len()
+        self.rows.len()
     }
 
     /// Positions that a row holds.
     pub fn length(&self, row: usize) -> usize {
-        self.lengths[row]
+        self.rows[row].length
     }
 
     /// Positions that a row can hold at most.
@@ -96,19 +117,46 @@ impl Cache {
         self.capacity
     }
 
-    /// Positions that memory is held for, in each row.
-    pub fn allocated(&self) -> usize {
-        self.allocated
+    /// Blocks that rows hold.
+    pub fn held_blocks(&self) -> usize {
+        self.blocks.held()
     }
 
-    /// Forgets the positions of a row from `length` on, so that another continuation can follow the same prefix.
+    /// Blocks that memory is held for.
+    pub fn allocated_blocks(&self) -> usize {
+        self.layers.first().map_or(0, |layer| layer.keys.len() * SLAB)
+    }
+
+    /// Blocks that a row of so many positions takes.
+    pub fn blocks_for(positions: usize) -> usize {
+        positions.div_ceil(BLOCK)
+    }
+
+    /// Blocks that rows may hold together so that the memory is at most so many bytes.
+    pub fn blocks_within(config: &DecoderConfig, bytes: u64) -> usize {
+        let slabs = bytes / (SLAB as u64 * Self::block_bytes(config));
+        usize::try_from(slabs).unwrap_or(usize::MAX).saturating_mul(SLAB)
+    }
+
+    /// Bytes of a block, in all layers: keys and values in f32.
+    pub fn block_bytes(config: &DecoderConfig) -> u64 {
+        (2 * config.layers * config.hidden * BLOCK * size_of::<f32>()) as u64
+    }
+
+    /// Forgets the positions of a row from `length` on, so that another continuation can follow the same prefix. Blocks that
+    /// then hold nothing are given back.
     pub fn truncate(&mut self, row: usize, length: usize) {
-        self.lengths[row] = self.lengths[row].min(length);
+        let row = &mut self.rows[row];
+        row.length = row.length.min(length);
+        let kept = Self::blocks_for(row.length).min(row.blocks.len());
+        row.blocks.drain(kept..).for_each(|block| self.blocks.give(block));
+        self.fit();
     }
 
-    /// The next free place of a row.
+    /// The end of a row, with room for what was reserved.
     pub(crate) fn end(&self, row: usize) -> Place {
-        Place { row, position: self.lengths[row] }
+        let Row { blocks, length } = &self.rows[row];
+        Place { position: *length, blocks: blocks.clone() }
     }
 
     pub(crate) fn layer(&mut self, layer: usize) -> &mut LayerCache {
@@ -117,17 +165,24 @@ impl Cache {
 
     /// Makes room for `count` more positions in a row.
     pub(crate) fn reserve(&mut self, row: usize, count: usize) {
-        let needed = self.lengths[row] + count;
+        let Row { blocks, length } = &mut self.rows[row];
+        let needed = *length + count;
         assert!(needed <= self.capacity, "row {row} needs {needed} positions of a cache for {}", self.capacity);
-        if needed > self.allocated {
-            self.allocated = needed.next_multiple_of(BLOCK).min(self.capacity);
-            self.layers.iter_mut().for_each(|layer| layer.grow(self.allocated));
+        while blocks.len() < Self::blocks_for(needed) {
+            blocks.push(self.blocks.take());
         }
+        self.fit();
     }
 
     /// Counts positions whose keys and values were written in every layer.
     pub(crate) fn advance(&mut self, row: usize, count: usize) {
-        self.lengths[row] += count;
+        self.rows[row].length += count;
+    }
+
+    /// Holds memory for the blocks in use.
+    fn fit(&mut self) {
+        let slabs = self.blocks.end().div_ceil(SLAB);
+        self.layers.iter_mut().for_each(|layer| layer.resize(slabs, &self.device));
     }
 }
 
@@ -136,34 +191,58 @@ impl LayerCache {
     ///
     /// # Shapes
     /// - `keys`, `values`: `[heads, length, width]`
-    pub(crate) fn write(&mut self, place: Place, keys: Tensor<3>, values: Tensor<3>) {
+    pub(crate) fn write(&mut self, place: &Place, keys: &Tensor<3>, values: &Tensor<3>) {
         let [heads, length, width] = keys.dims();
-        let Place { row, position } = place;
-        let ranges = [row..row + 1, 0..heads, position..position + length, 0..width];
-        // `inplace` keeps each tensor unique, so that backends write where it lies.
-        self.keys.inplace(|all| all.slice_assign(ranges.clone(), keys.unsqueeze_dim(0)));
-        self.values.inplace(|all| all.slice_assign(ranges, values.unsqueeze_dim(0)));
+        let mut done = 0;
+        while done < length {
+            let (slab, block) = locate(place.blocks[(place.position + done) / BLOCK]);
+            let start = (place.position + done) % BLOCK;
+            let count = (BLOCK - start).min(length - done);
+            let ranges = [block..block + 1, 0..heads, start..start + count, 0..width];
+            for (slabs, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
+                let part = new.clone().narrow(1, done, count).unsqueeze_dim(0);
+                // `inplace` keeps each tensor unique, so that backends write where it lies.
+                slabs[slab].inplace(|all| all.slice_assign(ranges.clone(), part));
+            }
+            done += count;
+        }
     }
 
-    /// The first `length` positions of a row.
+    /// The first `length` positions of the row that ends at `place`, copied together.
     ///
     /// # Shapes
     /// - output: `[heads, length, width]`, twice
-    pub(crate) fn read(&self, row: usize, length: usize) -> (Tensor<3>, Tensor<3>) {
-        let take = |all: &Tensor<4>| all.clone().narrow(0, row, 1).narrow(2, 0, length).squeeze_dim(0);
-        (take(&self.keys), take(&self.values))
+    pub(crate) fn read(&self, place: &Place, length: usize) -> (Tensor<3>, Tensor<3>) {
+        let blocks = &place.blocks[..Cache::blocks_for(length)];
+        // Neighbours in the table are as a rule neighbours in memory.
+        let runs: Vec<&[u32]> = blocks.chunk_by(|&a, &b| b == a + 1 && locate(a).0 == locate(b).0).collect();
+        let gather = |slabs: &[Tensor<4>]| {
+            let part = |run: &&[u32]| {
+                let (slab, block) = locate(run[0]);
+                let blocks = slabs[slab].clone().narrow(0, block, run.len());
+                blocks.swap_dims(0, 1).reshape([self.heads, run.len() * BLOCK, self.width])
+            };
+            Tensor::cat(runs.iter().map(part).collect(), 1).narrow(1, 0, length)
+        };
+        (gather(&self.keys), gather(&self.values))
     }
 
-    fn grow(&mut self, positions: usize) {
-        for tensor in [&mut self.keys, &mut self.values] {
-            let [rows, heads, old, width] = tensor.dims();
-            let larger = Tensor::zeros([rows, heads, positions, width], (&tensor.device(), DType::F32));
-            tensor.inplace(|tensor| match old {
-                0 => larger,
-                _ => larger.slice_assign([0..rows, 0..heads, 0..old, 0..width], tensor),
-            });
-        }
+    /// The slabs of keys and those of values, each `[SLAB, heads, BLOCK, width]`.
+    #[cfg(feature = "flex")]
+    pub(crate) fn slabs(&self) -> [&[Tensor<4>]; 2] {
+        [&self.keys, &self.values]
     }
+
+    fn resize(&mut self, slabs: usize, device: &Device) {
+        let empty = || Tensor::zeros([SLAB, self.heads, BLOCK, self.width], (device, DType::F32));
+        self.keys.resize_with(slabs, empty);
+        self.values.resize_with(slabs, empty);
+    }
+}
+
+/// Slab of a block, and its place there.
+pub(crate) fn locate(block: u32) -> (usize, usize) {
+    (block as usize / SLAB, block as usize % SLAB)
 }
 
 #[cfg(test)]
@@ -172,34 +251,55 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn growth_keeps_what_was_written_and_stays_within_the_capacity() {
+    fn rows_keep_what_was_written_while_others_come_and_go() {
         let (device, config) = (Device::flex(), DecoderConfig { context: 1200, ..fixture::config() });
         let (heads, width) = (config.heads, config.head_width());
         let mut cache = Cache::new(&config, 2, 1100, &device);
-        assert_eq!((cache.allocated(), cache.rows()), (0, 2));
+        assert_eq!((cache.allocated_blocks(), cache.rows(), cache.add_row()), (0, 2, 2));
         let chunk = |length: usize, seed: u64| {
             let values = fixture::values(heads * length * width, seed);
             Tensor::<1>::from_floats(values.as_slice(), &device).reshape([heads, length, width])
         };
-        let mut written = [Vec::new(), Vec::new()];
-        for (i, (row, length, allocated)) in
-            [(0, 500, 512), (1, 3, 512), (0, 13, 1024), (1, 1097, 1100)].into_iter().enumerate()
-        {
-            let place = cache.end(row);
+        let mut written = [Vec::new(), Vec::new(), Vec::new()];
+        // Row, positions, then blocks held and allocated.
+        let actions = [(0, 500, 8, 8), (1, 3, 9, 16), (0, 13, 10, 16), (2, 64, 11, 16), (1, 1097, 28, 32)];
+        for (i, (row, length, held, allocated)) in actions.into_iter().enumerate() {
             cache.reserve(row, length);
-            assert_eq!(cache.allocated(), allocated);
+            assert_eq!((cache.held_blocks(), cache.allocated_blocks()), (held, allocated));
             let (keys, values) = (chunk(length, 2 * i as u64), chunk(length, 2 * i as u64 + 1));
-            cache.layer(1).write(place, keys.clone(), values.clone());
+            let place = cache.end(row);
+            cache.layer(1).write(&place, &keys, &values);
             cache.advance(row, length);
             written[row].push((keys, values));
         }
-        for (row, written) in written.into_iter().enumerate() {
-            let (keys, values): (Vec<_>, Vec<_>) = written.into_iter().unzip();
-            let length = cache.length(row);
-            let (found_keys, found_values) = cache.layer(1).read(row, length);
+        let check = |cache: &mut Cache, row: usize| {
+            let (keys, values): (Vec<_>, Vec<_>) = written[row].iter().cloned().unzip();
+            let place = cache.end(row);
+            let (found_keys, found_values) = cache.layer(1).read(&place, place.position);
             assert_eq!(fixture::floats(found_keys), fixture::floats(Tensor::cat(keys, 1)));
             assert_eq!(fixture::floats(found_values), fixture::floats(Tensor::cat(values, 1)));
-        }
+        };
+        (0..3).for_each(|row| check(&mut cache, row));
+        cache.truncate(1, 0);
+        assert_eq!((cache.held_blocks(), cache.allocated_blocks()), (10, 16));
+        [0, 2].into_iter().for_each(|row| check(&mut cache, row));
+        cache.truncate(0, 0);
+        cache.truncate(2, 1);
+        assert_eq!((cache.held_blocks(), cache.length(2)), (1, 1));
+        cache.truncate(2, 0);
+        assert_eq!((cache.held_blocks(), cache.allocated_blocks()), (0, 0));
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_tensors() {
+        let config = fixture::config();
+        let mut cache = Cache::new(&config, 1, 48, &Device::flex());
+        cache.reserve(0, 1);
+        let slab: usize = cache.layers.iter().map(|layer| 2 * layer.keys[0].shape().num_elements() * 4).sum();
+        assert_eq!(SLAB as u64 * Cache::block_bytes(&config), slab as u64);
+        let within = |bytes: usize| Cache::blocks_within(&config, bytes as u64);
+        assert_eq!([slab - 1, slab, 3 * slab + 1].map(within), [0, SLAB, 3 * SLAB]);
+        assert!(Cache::blocks_within(&config, u64::MAX) > 1 << 32);
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Decoder {
         let (block, length) = (&self.layers[layer], x.dims()[0]);
         let mut cache = Cache::new(&self.config, 1, length, &self.device());
         cache.reserve(0, length);
-        let place = Place { row: 0, position: 0 };
+        let place = cache.end(0);
         let passage =
             Passage { place, rotation: self.rope.sequence(0, length), outputs: length, precision: self.precision };
         let x = block.attend(x, &passage, cache.layer(layer));
@@ -220,12 +220,8 @@ impl Decoder {
         let length = inputs.dims()[0];
         cache.reserve(row, length);
         let place = cache.end(row);
-        let mut passage = Passage {
-            place,
-            rotation: self.rope.sequence(place.position, length),
-            outputs: length,
-            precision: self.precision,
-        };
+        let rotation = self.rope.sequence(place.position, length);
+        let mut passage = Passage { place, rotation, outputs: length, precision: self.precision };
         let mut x = inputs;
         for (layer, block) in self.layers.iter().enumerate() {
             if layer + 1 == self.layers.len() {

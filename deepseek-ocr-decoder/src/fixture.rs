@@ -1,6 +1,6 @@
 //! Generated models and numbers for the unit tests.
 
-use crate::{Decoder, DecoderConfig};
+use crate::{Cache, Decoder, DecoderConfig};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Tensor, TensorData},
@@ -51,6 +51,34 @@ pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
 
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert_dtype(DType::F32).try_to_vec().unwrap()
+}
+
+/// One layer's cache with rows of these lengths, whose blocks lie in no order; and keys and values of each row, `[heads, length,
+/// width]`.
+pub(crate) fn scattered_cache([heads, width]: [usize; 2], lengths: &[usize]) -> (Cache, Vec<[Vec<f32>; 2]>) {
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let config = DecoderConfig { layers: 1, heads, hidden: heads * width, context: longest, ..config() };
+    let mut cache = Cache::new(&config, lengths.len() + 1, longest, &Device::flex());
+    // Rows grow in turns, after one that leaves holes behind.
+    cache.reserve(lengths.len(), longest.div_ceil(2));
+    let mut room = 0;
+    while room < longest {
+        room += 1 + room / 2;
+        for (row, &length) in lengths.iter().enumerate().rev() {
+            cache.reserve(row, room.min(length));
+        }
+        cache.truncate(lengths.len(), 0);
+    }
+    let write = |(row, &length): (usize, &usize)| {
+        let written = [0, 1].map(|kind| values(heads * length * width, 50 + 2 * row as u64 + kind));
+        let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex()).reshape([heads, length, width]);
+        let place = cache.end(row);
+        cache.layer(0).write(&place, &tensor(&written[0]), &tensor(&written[1]));
+        cache.advance(row, length);
+        written
+    };
+    let written = lengths.iter().enumerate().map(write).collect();
+    (cache, written)
 }
 
 #[track_caller]

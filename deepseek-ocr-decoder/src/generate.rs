@@ -1,37 +1,15 @@
 //! The loop: guard, choose, stop, step. It holds the state of a batch; the weights stay in the [`Decoder`].
 
-use crate::{Cache, Decoder, NoRepeat, Prompt, Sampling, sampling::Sampler};
+mod options;
+
+pub use options::{GenerateOptions, LoopStop};
+
+use crate::{Cache, Decoder, Prompt, sampling::Sampler};
 use burn::tensor::{DType, Tensor};
 use deepseek_ocr_core::{Error, Result};
 
-/// Tokens of an answer at most, as in the original's calls.
-const MAX_NEW_TOKENS: usize = 8192;
-
-/// How one row of a batch is generated.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct GenerateOptions {
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Which tokens may not be chosen.
-    pub no_repeat: NoRepeat,
-    /// Tokens of the answer at most.
-    pub max_new_tokens: usize,
-    /// The token that ends the answer.
-    pub eos: u32,
-    /// When an answer that goes round in circles is given up.
-    pub loop_stop: LoopStop,
-}
-
-/// Ends an answer whose last tokens go round in circles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LoopStop {
-    /// How many of the last tokens have to repeat.
-    pub tokens: usize,
-    /// Tokens of one round at most; 0 never stops an answer.
-    pub period: usize,
-}
+/// Why a row's number can name none.
+const ABSENT: &str = "the row has left the batch";
 
 /// Why a row ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +23,8 @@ pub enum Finish {
     Repetition,
     /// The row was cancelled.
     Cancelled,
+    /// The model or the device failed.
+    Failed,
 }
 
 impl std::fmt::Display for Finish {
@@ -54,6 +34,7 @@ impl std::fmt::Display for Finish {
             Self::Length => "length",
             Self::Repetition => "repetition",
             Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
         })
     }
 }
@@ -69,12 +50,35 @@ pub struct Token {
     pub probability: f32,
 }
 
-/// The state of a batch of rows while they are generated.
+/// What a call gave to one row.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The row of the batch.
+    pub row: usize,
+    /// Its next token; nothing if it ended without one.
+    pub token: Result<Option<Token>>,
+}
+
+/// What a row wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// Their probabilities.
+    pub probabilities: Vec<f32>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// The state of a batch of rows while they are generated. Rows [`join`](Self::join) and [`leave`](Self::leave) between the
+/// calls of [`advance`](Self::advance).
 ///
-/// A row's tokens do not depend on the rest of the batch: they are those that it would get alone.
+/// A row's tokens do not depend on the rest of the batch: they are those that it would get alone. A row that ends gives its
+/// part of the cache back at once.
 #[derive(Debug)]
 pub struct Generation {
-    rows: Vec<Row>,
+    /// A row that left makes its place free for the next.
+    rows: Vec<Option<Row>>,
     cache: Cache,
 }
 
@@ -96,73 +100,142 @@ impl Generation {
     /// Prepares a batch; nothing is computed but the embeddings.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for an empty prompt, a token id outside the vocabulary or a setting out of range,
-    /// [`Error::PromptTooLong`], [`Error::VisionTokensWidth`].
+    /// As [`join`](Self::join).
     pub fn new(decoder: &Decoder, rows: Vec<(Prompt, GenerateOptions)>) -> Result<Self> {
-        let rows = rows.into_iter().map(|(prompt, options)| Row::new(decoder, &prompt, options));
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        let capacity = rows.iter().map(|row| row.prompt.len() + row.limit).max().unwrap_or(0);
-        let cache = Cache::new(decoder.config(), rows.len(), capacity, &decoder.device());
-        Ok(Self { rows, cache })
+        let mut generation = Self::empty(decoder);
+        for (prompt, options) in rows {
+            generation.join(decoder, &prompt, options)?;
+        }
+        Ok(generation)
     }
 
-    /// One more token for each row that is not finished, in the order of the rows; the first call reads the prompts.
+    /// A batch without rows.
+    pub fn empty(decoder: &Decoder) -> Self {
+        let cache = Cache::new(decoder.config(), 0, decoder.config().context, &decoder.device());
+        Self { rows: Vec::new(), cache }
+    }
+
+    /// Adds a row and gives its number, the lowest that is free; the next call of [`advance`](Self::advance) reads its
+    /// prompt.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for an empty prompt, a token id outside the vocabulary or a setting out of range,
+    /// [`Error::PromptTooLong`], [`Error::VisionTokensWidth`].
+    pub fn join(&mut self, decoder: &Decoder, prompt: &Prompt, options: GenerateOptions) -> Result<usize> {
+        let new = Some(Row::new(decoder, prompt, options)?);
+        if let Some(row) = self.rows.iter().position(Option::is_none) {
+            self.rows[row] = new;
+            return Ok(row);
+        }
+        self.rows.push(new);
+        Ok(self.cache.add_row())
+    }
+
+    /// Takes a row out of the batch with what it wrote; one that is not finished is cancelled.
+    ///
+    /// # Panics
+    /// If no such row is there, as do all methods that take a row's number.
+    pub fn leave(&mut self, row: usize) -> Answer {
+        self.cancel(row);
+        let Row { ids, probabilities, finish, .. } = self.rows[row].take().expect(ABSENT);
+        Answer { ids, probabilities, finish: finish.unwrap_or(Finish::Cancelled) }
+    }
+
+    /// One more token for each row that is not finished; the first call after a row joined reads its prompt.
     ///
     /// A row that ends gives no token in that call, except one that ends because of its length or its repetition: it
     /// ends with its last token. Empty when all rows are finished.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if the model computes NaN, [`Error::Execution`] if the device fails. Then the generation
-    /// cannot go on.
+    /// The first that [`advance_each`](Self::advance_each) gives; the tokens of the other rows are in [`ids`](Self::ids).
     pub fn advance(&mut self, decoder: &Decoder) -> Result<Vec<Token>> {
-        let (mut tokens, mut ids, mut running) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, row) in self.rows.iter_mut().enumerate().filter(|(_, row)| row.finish.is_none()) {
-            match row.inputs.take() {
+        self.advance_each(decoder).into_iter().filter_map(|outcome| outcome.token.transpose()).collect()
+    }
+
+    /// Like [`advance`](Self::advance), but a row that fails does not hide the others: an outcome for each row that was not
+    /// finished.
+    ///
+    /// Errors are [`Error::NotFinite`] if the model computes NaN, and [`Error::Execution`] if the device fails. They end the
+    /// row.
+    pub fn advance_each(&mut self, decoder: &Decoder) -> Vec<Outcome> {
+        let (mut outcomes, mut ids, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        let unfinished = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.finish.is_none());
+        for index in (0..self.rows.len()).filter(|&index| unfinished(&self.rows[index])).collect::<Vec<_>>() {
+            match self.row_mut(index).inputs.take() {
                 Some(inputs) => {
-                    let logits = read(decoder.prefill(inputs, &mut self.cache, index))?;
-                    tokens.extend(row.accept(index, &logits)?);
+                    let logits = read(decoder.prefill(inputs, &mut self.cache, index));
+                    outcomes.push(self.accept(index, logits.as_deref()));
                 }
                 None => {
                     // A row that runs without inputs has chosen at least one token.
-                    ids.extend(row.ids.last());
+                    ids.extend(self.row(index).ids.last());
                     running.push(index);
                 }
             }
         }
         if !running.is_empty() {
-            let logits = read(decoder.step(&ids, &running, &mut self.cache))?;
-            for (index, logits) in running.into_iter().zip(logits.chunks(decoder.config().vocab)) {
-                tokens.extend(self.rows[index].accept(index, logits)?);
+            let logits = read(decoder.step(&ids, &running, &mut self.cache));
+            let vocab = decoder.config().vocab;
+            for (at, index) in running.into_iter().enumerate() {
+                let logits = logits.as_ref().map(|logits| &logits[at * vocab..(at + 1) * vocab]);
+                outcomes.push(self.accept(index, logits));
             }
         }
-        Ok(tokens)
+        outcomes
     }
 
     /// Ends a row that is not finished.
     pub fn cancel(&mut self, row: usize) {
-        let row = &mut self.rows[row];
-        row.finish.get_or_insert(Finish::Cancelled);
-        row.inputs = None;
+        let state = self.row_mut(row);
+        state.finish.get_or_insert(Finish::Cancelled);
+        state.inputs = None;
+        self.cache.truncate(row, 0);
     }
 
     /// Why a row ended, if it has.
     pub fn finish(&self, row: usize) -> Option<Finish> {
-        self.rows[row].finish
+        self.row(row).finish
     }
 
     /// The tokens of a row so far.
     pub fn ids(&self, row: usize) -> &[u32] {
-        &self.rows[row].ids
+        &self.row(row).ids
     }
 
     /// The probabilities of a row's tokens.
     pub fn probabilities(&self, row: usize) -> &[f32] {
-        &self.rows[row].probabilities
+        &self.row(row).probabilities
     }
 
     /// Whether all rows are finished.
     pub fn is_finished(&self) -> bool {
-        self.rows.iter().all(|row| row.finish.is_some())
+        self.rows.iter().flatten().all(|row| row.finish.is_some())
+    }
+
+    /// Keys and values of all rows.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    fn accept(&mut self, row: usize, logits: Result<&[f32], &String>) -> Outcome {
+        let state = self.row_mut(row);
+        let logits = logits.map_err(|reason| Error::Execution { source: reason.clone().into() });
+        let token = logits.and_then(|logits| state.accept(row, logits));
+        if token.is_err() {
+            state.finish = Some(Finish::Failed);
+        }
+        if state.finish.is_some() {
+            self.cache.truncate(row, 0);
+        }
+        Outcome { row, token }
+    }
+
+    fn row(&self, row: usize) -> &Row {
+        self.rows[row].as_ref().expect(ABSENT)
+    }
+
+    fn row_mut(&mut self, row: usize) -> &mut Row {
+        self.rows[row].as_mut().expect(ABSENT)
     }
 }
 
@@ -209,68 +282,10 @@ impl Row {
     }
 }
 
-impl GenerateOptions {
-    /// Greedy, without a guard, up to 8192 tokens, until `eos`.
-    pub fn new(eos: u32) -> Self {
-        Self {
-            sampling: Sampling::default(),
-            no_repeat: NoRepeat::default(),
-            max_new_tokens: MAX_NEW_TOKENS,
-            eos,
-            loop_stop: LoopStop::default(),
-        }
-    }
-
-    /// Chooses tokens so.
-    pub fn with_sampling(self, sampling: Sampling) -> Self {
-        Self { sampling, ..self }
-    }
-
-    /// Guards against repetition so.
-    pub fn with_no_repeat(self, no_repeat: NoRepeat) -> Self {
-        Self { no_repeat, ..self }
-    }
-
-    /// Ends the answer after this many tokens.
-    pub fn with_max_new_tokens(self, max_new_tokens: usize) -> Self {
-        Self { max_new_tokens, ..self }
-    }
-
-    /// Gives up circles so.
-    pub fn with_loop_stop(self, loop_stop: LoopStop) -> Self {
-        Self { loop_stop, ..self }
-    }
-}
-
-impl LoopStop {
-    /// Never stops an answer.
-    pub const OFF: Self = Self::new(0, 0);
-
-    /// Stops when the last `tokens` tokens repeat with a period of at most `period` tokens, at least twice.
-    pub const fn new(tokens: usize, period: usize) -> Self {
-        Self { tokens, period }
-    }
-
-    fn stops(&self, ids: &[u32]) -> bool {
-        let Some(start) = ids.len().checked_sub(self.tokens) else { return false };
-        let last = &ids[start..];
-        // From the end: nearly all periods are refuted by their first comparison.
-        let repeats = |&period: &usize| last.iter().rev().zip(last.iter().rev().skip(period)).all(|(a, b)| a == b);
-        (1..=self.period.min(self.tokens / 2)).any(|period| repeats(&period))
-    }
-}
-
-impl Default for LoopStop {
-    /// 1024 tokens with a period of at most 64: no table or list of a page is that regular.
-    fn default() -> Self {
-        Self::new(1024, 64)
-    }
-}
-
-/// Logits to the host.
-fn read<const D: usize>(logits: Tensor<D>) -> Result<Vec<f32>> {
-    let data = logits.try_into_data().map_err(|e| Error::Execution { source: e.to_string().into() })?;
-    data.convert_dtype(DType::F32).try_to_vec().map_err(|e| Error::Execution { source: format!("{e:?}").into() })
+/// Logits to the host, or why they cannot be had.
+fn read<const D: usize>(logits: Tensor<D>) -> Result<Vec<f32>, String> {
+    let data = logits.try_into_data().map_err(|e| e.to_string())?;
+    data.convert_dtype(DType::F32).try_to_vec().map_err(|e| format!("{e:?}"))
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@
 //! 4. [`Decoder::step`] runs one token for each unfinished row of a batch and gives the next logits.
 //! 5. Steps 3 and 4 repeat until the row stops: [`Finish`] says why.
 //!
-//! [`Generation`] is that loop: it holds the state of a batch, while the weights stay in the [`Decoder`], which many
-//! generations share.
+//! [`Generation`] is that loop: it holds the state of a batch, which rows join and leave, while the weights stay in the
+//! [`Decoder`], which many generations share.
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -58,7 +58,7 @@ pub use attention::SelfAttention;
 pub use block::{Block, Mlp};
 pub use cache::{Cache, LayerCache, Passage, Place};
 pub use decoder::{Decoder, DecoderConfig};
-pub use generate::{Finish, GenerateOptions, Generation, LoopStop, Token};
+pub use generate::{Answer, Finish, GenerateOptions, Generation, LoopStop, Outcome, Token};
 pub use mlp::GatedMlp;
 pub use moe::{Moe, Router, Routing};
 pub use no_repeat::NoRepeat;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Segment, fixture};
+use crate::{NoRepeat, Sampling, Segment, fixture};
 use burn::tensor::Device;
 use deepseek_ocr_core::VisionTokens;
 
@@ -219,4 +219,53 @@ fn no_rows_are_finished_at_once() {
     let decoder = fixture::decoder();
     let mut generation = Generation::new(&decoder, vec![]).unwrap();
     assert!(generation.is_finished() && generation.advance(&decoder).unwrap().is_empty());
+}
+
+#[test]
+fn rows_that_join_and_leave_get_what_they_get_alone_and_give_their_blocks_back() {
+    let decoder = fixture::decoder();
+    let mut waiting: Vec<_> = mixed(&decoder).into_iter().enumerate().collect();
+    let (mut generation, mut places) = (Generation::new(&decoder, vec![]).unwrap(), Vec::new());
+    let mut answers = vec![None; waiting.len()];
+    while !(waiting.is_empty() && places.is_empty()) {
+        // Three at a time, and one that joins and leaves again.
+        while places.len() < 3 && !waiting.is_empty() {
+            let (request, (prompt, options)) = waiting.remove(0);
+            places.push((generation.join(&decoder, &prompt, options).unwrap(), request));
+            let guest = generation.join(&decoder, &text(&[2; 20]), self::options()).unwrap();
+            generation.advance(&decoder).unwrap();
+            assert_eq!(generation.leave(guest).ids.len(), 1);
+        }
+        generation.advance(&decoder).unwrap();
+        places.retain(|&(row, request)| {
+            let ended = generation.finish(row).is_some();
+            if ended {
+                answers[request] = Some(generation.leave(row));
+            }
+            !ended
+        });
+        assert_eq!(generation.cache().held_blocks(), places.len());
+    }
+    assert!(generation.rows.len() <= 4 && generation.is_finished());
+    assert_eq!(generation.cache().allocated_blocks(), 0);
+    for (answer, single) in answers.into_iter().zip(mixed(&decoder)) {
+        assert_eq!(answer.unwrap(), run(&decoder, vec![single]).leave(0));
+    }
+}
+
+#[test]
+fn a_row_that_fails_leaves_the_others_alone() {
+    let decoder = fixture::decoder();
+    let page = VisionTokens::new(Tensor::full([2, decoder.config().hidden], f32::NAN, &Device::flex()));
+    let sick = Prompt { segments: vec![Segment::Vision(page)], vision_id: 36 };
+    let (whole, _) = one(&decoder, text(&[1, 2, 3]), options());
+    let mut generation = Generation::new(&decoder, vec![(text(&[1, 2, 3]), options()), (sick, options())]).unwrap();
+    let outcomes = generation.advance_each(&decoder);
+    assert!(matches!(&outcomes[0], Outcome { row: 0, token: Ok(Some(token)) } if token.id == whole[0]));
+    assert!(matches!(&outcomes[1], Outcome { row: 1, token: Err(Error::NotFinite { .. }) }));
+    assert_eq!((generation.finish(1), generation.cache().held_blocks()), (Some(Finish::Failed), 1));
+    while !generation.is_finished() {
+        assert_eq!(generation.advance(&decoder).unwrap().len(), 1);
+    }
+    assert_eq!((generation.leave(0).ids, generation.leave(1).ids), (whole, vec![]));
 }

@@ -13,7 +13,7 @@ mod tests;
 mod vector;
 
 use super::Rows;
-use crate::{GatedMlp, Moe, Place, Rotation, Routing};
+use crate::{GatedMlp, LayerCache, Moe, Place, Rotation, Routing};
 use burn::{
     backend::Flex,
     tensor::{DType, Shape, Tensor},
@@ -120,19 +120,19 @@ pub(super) fn causal_attention(queries: &Tensor<3>, keys: &Tensor<3>, values: &T
     Some(Tensor::from_primitive::<Flex>(y))
 }
 
-pub(super) fn decode_attention(
-    queries: &Tensor<3>,
-    keys: &Tensor<4>,
-    values: &Tensor<4>,
-    places: &[Place],
-) -> Option<Tensor<3>> {
-    let [_, heads, allocated, width] = keys.dims();
-    let (shape, decode) = (queries.dims(), attention::Decode { heads, allocated, width });
-    let (queries, keys, values) = (floats(queries)?, floats(keys)?, floats(values)?);
-    let mut y = output(shape);
-    let operands = [queries.as_slice::<f32>()?, keys.as_slice::<f32>()?, values.as_slice::<f32>()?];
-    decode.attend(Isa::best(), operands, places, y.storage_mut());
+pub(super) fn decode_attention(queries: &Tensor<3>, cache: &LayerCache, places: &[Place]) -> Option<Tensor<3>> {
+    let ([_, heads, width], queries) = (queries.dims(), floats(queries)?);
+    let [keys, values] = cache.slabs().map(|slabs| slabs.iter().map(floats).collect::<Option<Vec<_>>>());
+    let (keys, values) = (keys?, values?);
+    let (keys, values) = (slices(&keys)?, slices(&values)?);
+    let decode = attention::Decode { heads, width, keys: &keys, values: &values };
+    let mut y = output([places.len(), heads, width]);
+    decode.attend(Isa::best(), queries.as_slice::<f32>()?, places, y.storage_mut());
     Some(Tensor::from_primitive::<Flex>(y))
+}
+
+fn slices(tensors: &[FlexTensor]) -> Option<Vec<&[f32]>> {
+    tensors.iter().map(|tensor| tensor.as_slice::<f32>()).collect()
 }
 
 /// The weights of a gated layer.

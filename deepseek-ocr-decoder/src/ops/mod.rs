@@ -4,7 +4,7 @@
 mod flex;
 pub mod reference;
 
-use crate::{GatedMlp, Moe, Place, Rotation, Routing};
+use crate::{GatedMlp, LayerCache, Moe, Place, Rotation, Routing};
 use burn::tensor::{Device, Tensor};
 use deepseek_ocr_core::{StoredLinear, ops::Precision};
 
@@ -102,18 +102,17 @@ pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) 
 
 /// Attention of one position in each of several rows of a cache, over itself and all before it in its row.
 ///
-/// A row's result does not depend on the other rows.
+/// A row's result does not depend on the other rows, nor on which blocks hold it.
 ///
 /// # Shapes
 /// - `queries`: `[rows, heads, width]`, one for each of `places`
-/// - `keys`, `values`: `[cache rows, heads, allocated, width]`
 /// - output: `[rows, heads, width]`
-pub fn decode_attention(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, places: &[Place]) -> Tensor<3> {
+pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &[Place]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if let Some(y) = flex::decode_attention(&queries, &keys, &values, places) {
+    if let Some(y) = flex::decode_attention(&queries, cache, places) {
         return y;
     }
-    reference::decode_attention(queries, keys, values, places)
+    reference::decode_attention(queries, cache, places)
 }
 
 /// Runs a pass through the model where its operations start with the least delay.

@@ -1,7 +1,7 @@
 //! The decoder's operations in plain tensor code: the specification, the fallback for any backend, the oracle of the tests.
 
 use super::Rows;
-use crate::{GatedMlp, Moe, Place, Rotation, Routing};
+use crate::{GatedMlp, LayerCache, Moe, Place, Rotation, Routing};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use deepseek_ocr_core::StoredLinear;
 
@@ -89,16 +89,14 @@ fn later(first: usize, count: usize, device: &Device) -> Tensor<3, burn::tensor:
 }
 
 /// See [`decode_attention`](super::decode_attention).
-pub fn decode_attention(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, places: &[Place]) -> Tensor<3> {
+pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &[Place]) -> Tensor<3> {
     let [_, heads, width] = queries.dims();
     let queries = queries * scale(width);
     let attend = |(i, place): (usize, &Place)| {
-        let read = |all: &Tensor<4>| -> Tensor<3> {
-            all.clone().narrow(0, place.row, 1).narrow(2, 0, place.position + 1).squeeze_dim(0)
-        };
+        let (keys, values) = cache.read(place, place.position + 1);
         let query = queries.clone().narrow(0, i, 1).reshape([heads, 1, width]);
-        let probabilities = activation::softmax(query.matmul(read(&keys).transpose()), 2);
-        probabilities.matmul(read(&values)).reshape([1, heads, width])
+        let probabilities = activation::softmax(query.matmul(keys.transpose()), 2);
+        probabilities.matmul(values).reshape([1, heads, width])
     };
     Tensor::cat(places.iter().enumerate().map(attend).collect(), 0)
 }
@@ -172,17 +170,15 @@ mod tests {
 
     #[test]
     fn decode_attention_sees_its_own_row_up_to_its_own_position() {
-        let (rows, heads, allocated, width) = (3, 2, 6, 4);
-        let all = |seed| random([rows * heads, allocated, width], seed).reshape([rows, heads, allocated, width]);
-        let (keys, values) = (all(1), all(2));
-        let places = [Place { row: 2, position: 5 }, Place { row: 0, position: 0 }];
+        let (heads, width, lengths) = (2, 4, [130, 1, 600]);
+        let (mut cache, written) = fixture::scattered_cache([heads, width], &lengths);
+        let places = [2, 0, 1].map(|row| cache.end(row)).map(|end| Place { position: end.position - 1, ..end });
         let q = random([places.len(), heads, width], 3);
-        let y = fixture::floats(decode_attention(q.clone(), keys.clone(), values.clone(), &places));
-        let (q, keys, values) = (fixture::floats(q), fixture::floats(keys), fixture::floats(values));
-        for (i, (query, y)) in q.chunks(width).zip(y.chunks(width)).enumerate() {
-            let Place { row, position } = places[i / heads];
-            let start = (row * heads + i % heads) * allocated * width;
-            let span = start..start + (position + 1) * width;
+        let y = fixture::floats(decode_attention(q.clone(), cache.layer(0), &places));
+        for (i, (query, y)) in fixture::floats(q).chunks(width).zip(y.chunks(width)).enumerate() {
+            let (row, head) = ([2, 0, 1][i / heads], i % heads);
+            let span = head * lengths[row] * width..(head + 1) * lengths[row] * width;
+            let [keys, values] = &written[row];
             fixture::assert_close(y, &naive(query, &keys[span.clone()], &values[span]), 1e-5);
         }
     }

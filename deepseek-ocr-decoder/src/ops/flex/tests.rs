@@ -2,7 +2,9 @@
 
 use super::{attention, experts, vector};
 use crate::{
-    GatedMlp, Moe, Place, Rope, fixture,
+    GatedMlp, Moe, Place, Rope,
+    cache::{BLOCK, SLAB},
+    fixture,
     ops::{self, Rows, reference},
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -61,21 +63,23 @@ fn causal_attention_on_every_instruction_set() {
 
 #[test]
 fn decode_attention_on_every_instruction_set() {
-    for (heads, allocated, width) in [(2, 6, 4), (3, 40, 33), (1, 300, 128), (2, 17, 200)] {
-        let rows = 3;
-        let places = [(2, allocated - 1), (0, 0), (1, allocated / 2)].map(|(row, position)| Place { row, position });
-        let queries = random([rows, heads, width], 1) * 3.0;
-        let cache = |seed| random([rows, heads, allocated, width], seed);
-        let (keys, values) = (cache(2), cache(3));
-        let expected = reference::decode_attention(queries.clone(), keys.clone(), values.clone(), &places);
-        let y = ops::decode_attention(queries.clone(), keys.clone(), values.clone(), &places);
-        assert_close(y, expected.clone());
+    // Around the sizes of blocks, and of vectors of a head.
+    for (heads, longest, width) in [(2, 6, 4), (3, 65, 33), (1, 300, 128), (2, 700, 200), (2, 128, 130)] {
+        let (mut cache, _) = fixture::scattered_cache([heads, width], &[1 + longest / 2, longest, 1, longest - 1]);
+        let places: Vec<_> = [3, 0, 2, 1].map(|row| cache.end(row)).into();
+        let places: Vec<_> = places.into_iter().map(|end| Place { position: end.position - 1, ..end }).collect();
+        let queries = random([places.len(), heads, width], 1) * 3.0;
+        let layer = cache.layer(0);
+        let expected = reference::decode_attention(queries.clone(), layer, &places);
+        assert_close(ops::decode_attention(queries.clone(), layer, &places), expected.clone());
         let (queries, expected) = (fixture::floats(queries), fixture::floats(expected));
-        let (keys, values) = (fixture::floats(keys), fixture::floats(values));
+        let [keys, values] = layer.slabs().map(|slabs| slabs.iter().cloned().map(fixture::floats).collect::<Vec<_>>());
+        let slices = |slabs| Vec::<f32>::as_slice(slabs);
+        let (keys, values): (Vec<_>, Vec<_>) = (keys.iter().map(slices).collect(), values.iter().map(slices).collect());
         for isa in available() {
             let mut y = vec![f32::NAN; expected.len()];
-            let decode = attention::Decode { heads, allocated, width };
-            decode.attend(isa, [&queries, &keys, &values], &places, &mut y);
+            let decode = attention::Decode { heads, width, keys: &keys, values: &values };
+            decode.attend(isa, &queries, &places, &mut y);
             fixture::assert_close(&y, &expected, 2e-5);
         }
     }
@@ -92,8 +96,10 @@ fn attention_to_what_is_not_a_number_gives_none() {
         shape.attend(isa, [&queries, &keys, &queries], &mut y);
         assert!(y[..20].iter().all(|y| (y - 1.0).abs() < 1e-6), "earlier positions do not see it: {isa:?}");
         assert!(y[20..].iter().all(|y| y.is_nan()), "{isa:?}");
-        let decode = attention::Decode { heads: 1, allocated: 70, width: 4 };
-        decode.attend(isa, [&queries[..4], &keys, &queries], &[Place { row: 0, position: 69 }], &mut y[..4]);
+        let slab = |row: &[f32]| [row, &vec![0.0; SLAB * BLOCK * 4 - row.len()]].concat();
+        let (keys, values) = (slab(&keys), slab(&queries));
+        let decode = attention::Decode { heads: 1, width: 4, keys: &[&keys], values: &[&values] };
+        decode.attend(isa, &queries[..4], &[Place { position: 69, blocks: vec![0, 1] }], &mut y[..4]);
         assert!(y[..4].iter().all(|y| y.is_nan()), "{isa:?}");
     }
 }

@@ -3,6 +3,7 @@
 use super::{exponentials, highest, scale};
 use crate::{
     Place,
+    cache::{BLOCK, locate},
     ops::flex::vector::{self, LANES, Multiply, Work},
 };
 use deepseek_ocr_core::ops::flex::Isa;
@@ -11,46 +12,47 @@ use rayon::prelude::*;
 /// Components whose sums stay in registers while all values pass.
 const COLUMNS: usize = 8 * LANES;
 
-/// The shape of a cache.
+/// A layer's cache: slabs of `[SLAB, heads, BLOCK, width]`.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::ops::flex) struct Decode {
+pub(in crate::ops::flex) struct Decode<'a> {
     pub(in crate::ops::flex) heads: usize,
-    /// Positions of each row.
-    pub(in crate::ops::flex) allocated: usize,
     pub(in crate::ops::flex) width: usize,
+    pub(in crate::ops::flex) keys: &'a [&'a [f32]],
+    pub(in crate::ops::flex) values: &'a [&'a [f32]],
 }
 
 /// One query of one head.
 struct Query<'a> {
+    cache: Decode<'a>,
+    head: usize,
     query: &'a [f32],
-    /// `[seen, width]`.
-    keys: &'a [f32],
-    /// `[seen, width]`.
-    values: &'a [f32],
+    /// The row's blocks, up to the last position that is seen.
+    blocks: &'a [u32],
+    seen: usize,
     /// `[width]`.
     y: &'a mut [f32],
 }
 
-impl Decode {
+impl Decode<'_> {
     /// # Shapes
     /// - `queries`, `y`: `[places, heads, width]`
-    /// - `keys`, `values`: `[cache rows, heads, allocated, width]`
-    pub(in crate::ops::flex) fn attend(
-        self,
-        isa: Isa,
-        [queries, keys, values]: [&[f32]; 3],
-        places: &[Place],
-        y: &mut [f32],
-    ) {
-        let Self { heads, allocated, width } = self;
+    pub(in crate::ops::flex) fn attend(self, isa: Isa, queries: &[f32], places: &[Place], y: &mut [f32]) {
+        let Self { heads, width, .. } = self;
         assert_eq!([queries.len(), y.len()], [places.len() * heads * width; 2], "a query for each place and head");
         let queries = queries.par_chunks_exact(width).zip(y.par_chunks_exact_mut(width)).with_max_len(1);
         queries.enumerate().for_each(|(at, (query, y))| {
-            let Place { row, position } = places[at / heads];
-            let from = (row * heads + at % heads) * allocated * width;
-            let seen = from..from + (position + 1) * width;
-            vector::run(isa, Query { query, keys: &keys[seen.clone()], values: &values[seen], y });
+            let place = &places[at / heads];
+            let seen = place.position + 1;
+            let blocks = &place.blocks[..seen.div_ceil(BLOCK)];
+            vector::run(isa, Query { cache: self, head: at % heads, query, blocks, seen, y });
         });
+    }
+
+    /// The vectors of one head in a block, `[BLOCK, width]`.
+    #[inline(always)]
+    fn block<'a>(&self, slabs: &[&'a [f32]], block: u32, head: usize) -> &'a [f32] {
+        let ((slab, block), size) = (locate(block), BLOCK * self.width);
+        &slabs[slab][(block * self.heads + head) * size..][..size]
     }
 }
 
@@ -59,31 +61,40 @@ impl Work for Query<'_> {
 
     #[inline(always)]
     fn run<M: Multiply>(self) {
-        let width = self.query.len();
+        let Self { cache, head, query, .. } = self;
+        let width = query.len();
         let scale = scale(width);
         // No closures around products: what is not inlined does not take on the instruction set.
-        let mut scores = vec![0.0; self.keys.len() / width];
-        for (score, key) in scores.iter_mut().zip(self.keys.chunks_exact(width)) {
-            *score = scale * dot::<M>(self.query, key);
+        let mut scores = vec![0.0; self.seen];
+        for (scores, &block) in scores.chunks_mut(BLOCK).zip(self.blocks) {
+            let keys = cache.block(cache.keys, block, head);
+            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
+                *score = scale * dot::<M>(query, key);
+            }
         }
         let highest = highest(&scores);
         let factor = exponentials::<M>(&mut scores, highest).recip();
-        for (block, y) in self.y.chunks_mut(COLUMNS).enumerate() {
-            let from = block * COLUMNS;
+        for (column, y) in self.y.chunks_mut(COLUMNS).enumerate() {
+            let from = column * COLUMNS;
             if y.len() == COLUMNS {
-                let values = self.values.chunks_exact(width).map(|value| &value[from..from + COLUMNS]);
                 let mut sums = [0.0; COLUMNS];
-                for (&score, value) in scores.iter().zip(values) {
-                    for (sum, &value) in sums.iter_mut().zip(value) {
-                        *sum = M::add(score, value, *sum);
+                for (scores, &block) in scores.chunks(BLOCK).zip(self.blocks) {
+                    let values = cache.block(cache.values, block, head);
+                    for (&score, value) in scores.iter().zip(values.chunks_exact(width)) {
+                        for (sum, &value) in sums.iter_mut().zip(&value[from..from + COLUMNS]) {
+                            *sum = M::add(score, value, *sum);
+                        }
                     }
                 }
                 y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum * factor);
             } else {
                 y.fill(0.0);
-                for (&score, value) in scores.iter().zip(self.values.chunks_exact(width)) {
-                    for (y, &value) in y.iter_mut().zip(&value[from..]) {
-                        *y = M::add(score * factor, value, *y);
+                for (scores, &block) in scores.chunks(BLOCK).zip(self.blocks) {
+                    let values = cache.block(cache.values, block, head);
+                    for (&score, value) in scores.iter().zip(values.chunks_exact(width)) {
+                        for (y, &value) in y.iter_mut().zip(&value[from..]) {
+                            *y = M::add(score * factor, value, *y);
+                        }
                     }
                 }
             }
