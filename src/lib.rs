@@ -25,6 +25,9 @@
 //! 6. A [`TranscriptStream`] turns tokens into text as they come; a [`Transcript`] gives text, Markdown, regions in pixels,
 //!    token counts, and why it ended.
 //!
+//! [`DeepseekOcr::generate`], [`stream`](DeepseekOcr::stream) and [`generate_batch`](DeepseekOcr::generate_batch) go these steps; an [`Engine`]
+//! goes them for many threads at once, with one batch of rows that requests join and leave.
+//!
 //! # Features
 //!
 //! `flex` (default) is the CPU; `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` are GPUs; several may be on, and a [`Device`] chooses
@@ -32,12 +35,14 @@
 
 mod config;
 mod device;
+mod engine;
 #[cfg(feature = "hub")]
 mod hub;
 mod loader;
 #[cfg(feature = "mini")]
 mod mini;
 mod model;
+mod order;
 mod prompt;
 mod request;
 mod stream;
@@ -55,6 +60,7 @@ pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens, 
 pub use deepseek_ocr_decoder::{Finish, Sampling};
 pub use deepseek_ocr_preprocess::Page;
 pub use device::{DEVICES, device};
+pub use engine::{Engine, EngineOptions, EngineStream, Load, WhenFull};
 #[cfg(feature = "hub")]
 pub use hub::{Hub, Progress};
 pub use loader::Loader;

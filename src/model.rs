@@ -1,14 +1,15 @@
 //! The model: start reading here.
 
 use crate::{
-    Loader, Request, Task, Tokenizer, Transcript, TranscriptStream, prompt,
+    Loader, Request, Task, Tokenizer, Transcript, TranscriptStream, engine,
+    order::{Asked, Prepared},
     request::AnswerOptions,
-    stream::{self, Source},
+    stream::Source,
     threads::Threads,
 };
 use burn::tensor::Device;
-use deepseek_ocr_core::{Error, Mode, Result, VisionTokens};
-use deepseek_ocr_decoder::{Decoder, GenerateOptions, Generation, Prompt};
+use deepseek_ocr_core::{Mode, Result, VisionTokens};
+use deepseek_ocr_decoder::{Decoder, Generation};
 use deepseek_ocr_encoder::Encoder;
 use deepseek_ocr_preprocess::Page;
 use std::{path::Path, sync::Arc};
@@ -31,13 +32,6 @@ struct Inner {
     tokenizer: Tokenizer,
     device: Device,
     threads: Threads,
-}
-
-/// A request that is ready to decode.
-struct Prepared {
-    prompt: Prompt,
-    options: GenerateOptions,
-    source: Source,
 }
 
 impl DeepseekOcr {
@@ -67,7 +61,7 @@ impl DeepseekOcr {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Hub`] naming the file that cannot be had; else as [`from_dir`](Self::from_dir).
+    /// [`Error::Hub`](crate::Error::Hub) naming the file that cannot be had; else as [`from_dir`](Self::from_dir).
     #[cfg(feature = "hub")]
     pub fn from_pretrained(repo: &str, device: &Device) -> Result<Self> {
         let folder = crate::Hub::from_env()?.fetch(repo, crate::Hub::MAIN, &mut |_| {})?;
@@ -90,7 +84,8 @@ impl DeepseekOcr {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`], [`Error::PromptTooLong`], or a failure of the device.
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest), [`Error::PromptTooLong`](crate::Error::PromptTooLong), or a
+    /// failure of the device.
     pub fn generate(&self, request: impl Into<Request>) -> Result<Transcript> {
         self.stream(request)?.finish()
     }
@@ -100,16 +95,17 @@ impl DeepseekOcr {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn stream(&self, request: impl Into<Request>) -> Result<TranscriptStream> {
-        let prepared = self.prepare(&request.into())?;
+        let order = self.order(request.into())?;
+        let prepared = self.prepare(vec![order]).pop().expect("one order in, one out");
         self.start(prepared)
     }
 
     /// Reads many pages, decoding rows together; each result is what [`generate`](Self::generate) gives for its request.
     ///
-    /// A request that fails does not stop the others.
+    /// A request that fails does not stop the others. Rows join as others end, and requests are taken from the iterator when they
+    /// can, so that it may open pages as it goes. An [`Engine`](crate::Engine) does the same for requests of many threads.
     pub fn generate_batch(&self, requests: impl IntoIterator<Item = Request>) -> Vec<Result<Transcript>> {
-        let requests: Vec<_> = requests.into_iter().collect();
-        requests.chunks(BATCH_ROWS).flat_map(|rows| self.generate_rows(rows)).collect()
+        engine::read_all(self, requests.into_iter(), BATCH_ROWS)
     }
 
     /// Compresses a page into vision tokens.
@@ -122,10 +118,12 @@ impl DeepseekOcr {
     /// Answers `task` from vision tokens, which may have been stored in between.
     ///
     /// # Errors
-    /// [`Error::VisionTokensWidth`] if they are another model's; else as [`generate`](Self::generate).
+    /// [`Error::VisionTokensWidth`](crate::Error::VisionTokensWidth) if they are another model's; else as
+    /// [`generate`](Self::generate).
     pub fn decode(&self, vision: &VisionTokens, task: &Task) -> Result<Transcript> {
         let answer = AnswerOptions { task: task.clone(), ..AnswerOptions::default() };
-        let prepared = self.prepare_answer(&answer, vec![vision.clone()])?;
+        let source = Source { page_size: vision.page_size(), vision_tokens: vision.len(), prompt_tokens: 0 };
+        let prepared = Asked::new(self, &answer, 1, source)?.about(self.tokenizer(), vec![vision.clone()]);
         self.start(prepared)?.finish()
     }
 
@@ -158,64 +156,9 @@ impl DeepseekOcr {
         self.threads().run(encode).with_page_size(page.width(), page.height())
     }
 
-    fn prepare(&self, request: &Request) -> Result<Prepared> {
-        let pages = request.pages.iter().map(|page| self.encode_views(page, request.mode, request.max_tiles));
-        self.prepare_answer(&request.answer, pages.collect())
-    }
-
-    fn prepare_answer(&self, answer: &AnswerOptions, pages: Vec<VisionTokens>) -> Result<Prepared> {
-        let page_size = pages.first().and_then(VisionTokens::page_size);
-        let vision_tokens = pages.iter().map(VisionTokens::len).sum();
-        let prompt = self.tokenizer().prompt(&answer.task, pages)?;
-        let context = self.decoder().config().context;
-        if prompt.len() >= context {
-            return Err(Error::PromptTooLong { tokens: prompt.len(), context });
-        }
-        let source = Source { page_size, vision_tokens, prompt_tokens: prompt.len() };
-        Ok(Prepared { prompt, options: prompt::options(answer, self.tokenizer()), source })
-    }
-
     fn start(&self, prepared: Prepared) -> Result<TranscriptStream> {
         let Prepared { prompt, options, source } = prepared;
         let generation = Generation::new(self.decoder(), vec![(prompt, options)])?;
         Ok(TranscriptStream::new(self.clone(), generation, source))
-    }
-
-    fn generate_rows(&self, requests: &[Request]) -> Vec<Result<Transcript>> {
-        let mut results: Vec<Option<Result<Transcript>>> = requests.iter().map(|_| None).collect();
-        let (mut indices, mut rows, mut sources) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, request) in requests.iter().enumerate() {
-            match self.prepare(request) {
-                Ok(Prepared { prompt, options, source }) => {
-                    indices.push(index);
-                    rows.push((prompt, options));
-                    sources.push(source);
-                }
-                Err(error) => results[index] = Some(Err(error)),
-            }
-        }
-        if let Ok(transcripts) = self.decode_rows(rows, &sources) {
-            for (index, transcript) in indices.into_iter().zip(transcripts) {
-                results[index] = Some(Ok(transcript));
-            }
-        }
-        // A row that fails takes the whole batch with it: alone, only itself.
-        let alone = |(result, request): (Option<_>, &Request)| result.unwrap_or_else(|| self.generate(request.clone()));
-        results.into_iter().zip(requests).map(alone).collect()
-    }
-
-    fn decode_rows(&self, rows: Vec<(Prompt, GenerateOptions)>, sources: &[Source]) -> Result<Vec<Transcript>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut generation = Generation::new(self.decoder(), rows)?;
-        while !generation.is_finished() {
-            self.threads().run(|| generation.advance(self.decoder()))?;
-        }
-        let row = |(row, source): (usize, &Source)| {
-            let text = self.tokenizer().decode(generation.ids(row))?;
-            Ok(stream::transcript(&generation, row, text, *source))
-        };
-        sources.iter().enumerate().map(row).collect()
     }
 }

@@ -16,19 +16,29 @@ impl Tokenizer {
     /// [`Error::InvalidRequest`] if the prompt has places for another number of pages, or if what is to be located is
     /// empty or carries special tokens.
     pub fn prompt(&self, task: &Task, pages: Vec<VisionTokens>) -> Result<Prompt> {
-        let text = full_text(task, pages.len(), self)?;
-        let mut parts = text.trim().split(IMAGE);
-        let mut ids = vec![self.bos()];
-        ids.extend(self.encode(parts.next().unwrap_or_default())?);
-        let mut segments = vec![Segment::Text(ids)];
-        for (part, page) in parts.zip(pages) {
-            segments.push(Segment::Vision(page));
-            let ids = self.encode(part)?;
+        let parts = self.prompt_parts(task, pages.len())?;
+        Ok(self.prompt_around(parts, pages))
+    }
+
+    /// The ids before the first page of a prompt, and those after each.
+    pub(crate) fn prompt_parts(&self, task: &Task, pages: usize) -> Result<Vec<Vec<u32>>> {
+        let text = full_text(task, pages, self)?;
+        let mut parts = text.trim().split(IMAGE).map(|part| self.encode(part)).collect::<Result<Vec<_>>>()?;
+        parts[0].insert(0, self.bos());
+        Ok(parts)
+    }
+
+    /// The prompt of these parts with the pages between them.
+    pub(crate) fn prompt_around(&self, parts: Vec<Vec<u32>>, pages: Vec<VisionTokens>) -> Prompt {
+        let mut segments = Vec::with_capacity(2 * parts.len());
+        let mut pages = pages.into_iter();
+        for ids in parts {
             if !ids.is_empty() {
                 segments.push(Segment::Text(ids));
             }
+            segments.extend(pages.next().map(Segment::Vision));
         }
-        Ok(Prompt { segments, vision_id: self.image() })
+        Prompt { segments, vision_id: self.image() }
     }
 }
 

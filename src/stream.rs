@@ -1,8 +1,8 @@
 //! An answer while it is written.
 
-use crate::{DeepseekOcr, TextStream, Transcript, transcript::Usage};
+use crate::{DeepseekOcr, TextStream, Transcript};
 use deepseek_ocr_core::Result;
-use deepseek_ocr_decoder::{Finish, Generation};
+use deepseek_ocr_decoder::Generation;
 
 /// The text of an answer, piece by piece; an iterator of [`Result<String>`](Result).
 ///
@@ -42,7 +42,7 @@ impl TranscriptStream {
         Self { model, generation, pieces, text: String::new(), source, failed: false }
     }
 
-    /// Ends the answer here; [`finish`](Self::finish) then gives what was written, as [`Finish::Cancelled`].
+    /// Ends the answer here; [`finish`](Self::finish) then gives what was written, as [`Finish::Cancelled`](crate::Finish::Cancelled).
     pub fn cancel(&mut self) {
         self.generation.cancel(0);
     }
@@ -55,7 +55,7 @@ impl TranscriptStream {
         for piece in &mut self {
             piece?;
         }
-        Ok(transcript(&self.generation, 0, self.text, self.source))
+        Ok(Transcript::new(self.generation.leave(0), self.text, self.source))
     }
 
     /// The next piece; empty when the answer has ended.
@@ -92,14 +92,4 @@ impl Iterator for TranscriptStream {
             }
         }
     }
-}
-
-/// The transcript of a finished row.
-pub(crate) fn transcript(generation: &Generation, row: usize, text: String, source: Source) -> Transcript {
-    let ids = generation.ids(row).to_vec();
-    let usage =
-        Usage { vision_tokens: source.vision_tokens, prompt_tokens: source.prompt_tokens, text_tokens: ids.len() };
-    let finish = generation.finish(row).unwrap_or(Finish::Cancelled);
-    let probabilities = generation.probabilities(row).to_vec();
-    Transcript { text, ids, probabilities, finish, usage, page_size: source.page_size }
 }

@@ -16,9 +16,21 @@ impl Threads {
         if count == 0 {
             return Err(Error::invalid_request("threads", count, "at least 1"));
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("deepseek-ocr-{i}"));
+        Self::named("deepseek-ocr", count)
+    }
+
+    fn named(name: &'static str, count: usize) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(move |i| format!("{name}-{i}"));
         let pool = pool.build().map_err(|source| Error::Threads { count, source: source.into() })?;
         Ok(Self { pool: Some(Arc::new(pool)) })
+    }
+
+    /// This pool; in place of the caller's a new one of as many threads, for work that the caller's threads may wait for.
+    ///
+    /// # Errors
+    /// [`Error::Threads`].
+    pub(crate) fn or_own(&self) -> Result<Self> {
+        if self.pool.is_some() { Ok(self.clone()) } else { Self::named("ocr-engine", rayon::current_num_threads()) }
     }
 
     /// Runs work on the pool; whatever it divides stays there.

@@ -2,7 +2,8 @@
 
 mod grounding;
 
-use deepseek_ocr_decoder::Finish;
+use crate::stream::Source;
+use deepseek_ocr_decoder::{Answer, Finish};
 
 /// A finished answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +54,13 @@ pub struct PixelBox {
 }
 
 impl Transcript {
+    pub(crate) fn new(answer: Answer, text: String, source: Source) -> Self {
+        let Answer { ids, probabilities, finish } = answer;
+        let Source { page_size, vision_tokens, prompt_tokens } = source;
+        let usage = Usage { vision_tokens, prompt_tokens, text_tokens: ids.len() };
+        Self { text, ids, probabilities, finish, usage, page_size }
+    }
+
     /// A transcript of text that was written earlier, for its [`markdown`](Self::markdown) and [`regions`](Self::regions).
     ///
     /// ```

@@ -221,6 +221,29 @@ pub enum Error {
         /// What the client said.
         source: BoxError,
     },
+    /// The engine's queue is full, and it was asked to refuse what does not fit.
+    #[error("the queue is full: {limit} requests wait already")]
+    QueueFull {
+        /// Requests that may wait.
+        limit: usize,
+    },
+    /// A request may need more cache than the engine's budget, so that it can never start.
+    #[error("the request may need {needed} bytes of cache, the budget is {budget}")]
+    CacheBudget {
+        /// Bytes that it needs if it writes as much as it may.
+        needed: u64,
+        /// Bytes that all requests may need together.
+        budget: u64,
+    },
+    /// The engine was stopped before the request ended, or takes no more requests.
+    #[error("the engine has stopped")]
+    EngineStopped,
+    /// The engine's thread panicked while it worked on the request.
+    #[error("the engine panicked: {reason}")]
+    EnginePanicked {
+        /// What the panic said.
+        reason: String,
+    },
     /// The device failed while computing.
     #[error("the device failed while computing")]
     Execution {

@@ -5,6 +5,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 mod batch;
+mod engine;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
