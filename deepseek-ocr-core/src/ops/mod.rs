@@ -1,5 +1,7 @@
 //! Operations that two stages share. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "_cube")]
+pub mod cube;
 #[cfg(feature = "flex")]
 pub mod flex;
 mod precision;
@@ -30,7 +32,11 @@ pub fn linear_with(precision: Precision, x: Tensor<2>, weight: Tensor<2>, bias: 
     if let Some(y) = flex::linear(&x, &weight, bias.as_ref(), precision) {
         return y;
     }
-    // Only the CPU's kernels know more than one precision.
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::linear(&x, &weight, bias.as_ref(), precision) {
+        return y;
+    }
+    // The plain product knows one precision only.
     let _ = precision;
     reference::linear(x, weight, bias)
 }

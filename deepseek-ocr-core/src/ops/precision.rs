@@ -10,6 +10,7 @@ pub enum Precision {
     Exact,
     /// Activations are rounded to bf16, too, where weights are bf16 and the CPU multiplies pairs of bf16: at most
     /// `2^-8 * sum |x w|` more, in practice about `2^-9 * sqrt(sum (x w)^2)`, at twice the rate. The same as
-    /// [`Exact`](Self::Exact) elsewhere and for one row, which the memory's speed limits.
+    /// [`Exact`](Self::Exact) on other CPUs and for one row, which the memory's speed limits. A GPU that has bf16 rounds the results of
+    /// many rows, too.
     Bf16,
 }
