@@ -1,5 +1,7 @@
 //! The encoder's operations. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "_cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod reference;
@@ -48,7 +50,12 @@ pub fn rel_pos_attention(
         Some(bias) => bias.val(),
         None => Tensor::zeros([3 * x.dims()[3]], (&x.device(), DType::F32)),
     };
-    reference::window_attention(linear(precision, qkv, x), overhang, [rel_h, rel_w])
+    let qkv = linear(precision, qkv, x);
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::rel_pos_attention(&qkv, &overhang, [&rel_h, &rel_w]) {
+        return y;
+    }
+    reference::window_attention(qkv, overhang, [rel_h, rel_w])
 }
 
 /// Scaled dot-product attention: `softmax(q k^T / sqrt(head)) v`.
