@@ -173,7 +173,7 @@ fn fill(
     let weights = if weights == Weights::Stored { checkpoint.weights() } else { weights };
     // The configuration file says nothing of precision: what was set for the encoder holds for both.
     let decoder = config.decoder.init(device).with_weights(weights).with_precision(config.encoder.precision);
-    let decoder = loading.fill(decoder, &Decoder::NAMES)?;
+    let decoder = loading.fill(decoder, &Decoder::NAMES)?.settled();
     loading.finish()?;
     tracing::debug!(tensors = checkpoint.names().count(), %weights, ?device, "model loaded");
     Ok((encoder, decoder))

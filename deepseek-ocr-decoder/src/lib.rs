@@ -42,6 +42,7 @@ mod attention;
 mod block;
 mod cache;
 mod decoder;
+mod experts;
 #[cfg(test)]
 mod fixture;
 mod generate;
@@ -58,6 +59,7 @@ pub use attention::SelfAttention;
 pub use block::{Block, Mlp};
 pub use cache::{Cache, LayerCache, Passage, Place};
 pub use decoder::{Decoder, DecoderConfig};
+pub use experts::{ExpertStack, Experts};
 pub use generate::{Answer, Finish, GenerateOptions, Generation, LoopStop, Outcome, Token};
 pub use mlp::GatedMlp;
 pub use moe::{Moe, Router, Routing};

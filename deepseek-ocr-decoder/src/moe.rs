@@ -1,13 +1,13 @@
 //! The mixture of experts (DeepSeekMoE): each position goes through a few routed experts and through the shared ones.
 
 use crate::{
-    DecoderConfig, GatedMlp,
+    DecoderConfig, Experts, GatedMlp,
     ops::{self, Rows},
 };
 use burn::{
     module::{Module, Param},
     nn::Initializer,
-    tensor::{Device, Int, Tensor, activation::softmax},
+    tensor::{Device, Int, Tensor},
 };
 
 /// A layer of routed and shared experts.
@@ -16,7 +16,7 @@ pub struct Moe {
     /// Chooses the experts of a position.
     pub gate: Router,
     /// The routed experts.
-    pub experts: Vec<GatedMlp>,
+    pub experts: Experts,
     /// The shared experts, fused into one layer; they are not weighted.
     pub shared_experts: GatedMlp,
 }
@@ -43,7 +43,7 @@ impl Moe {
         let &DecoderConfig { hidden, experts, experts_per_token, .. } = config;
         Self {
             gate: Router::new(hidden, experts, experts_per_token, device),
-            experts: (0..experts).map(|_| GatedMlp::new(hidden, config.expert_width, device)).collect(),
+            experts: Experts::new(experts, [hidden, config.expert_width], device),
             shared_experts: GatedMlp::new(hidden, config.shared_width, device),
         }
     }
@@ -68,14 +68,7 @@ impl Router {
     /// - `x`: `[positions, hidden]`
     /// - output: `[positions, chosen]`, twice
     pub fn forward(&self, rows: Rows, x: Tensor<2>) -> Routing {
-        let probabilities = softmax(self.scores(rows, x), 1);
-        let (weights, indices) = if self.chosen < probabilities.dims()[1] {
-            probabilities.topk_with_indices(self.chosen, 1)
-        } else {
-            // Burn's top-k refuses to choose all.
-            probabilities.sort_descending_with_indices(1)
-        };
-        Routing { indices, weights }
+        ops::choose(self.scores(rows, x), self.chosen)
     }
 
     /// The experts' logits.
@@ -115,17 +108,21 @@ mod tests {
         order.sort_by(|&a, &b| exps[b].total_cmp(&exps[a]));
         let mut sum = mlp(&moe.shared_experts);
         for &expert in &order[..chosen] {
-            let y = mlp(&moe.experts[expert]);
+            let y = mlp(&moe.experts.get(expert));
             sum.iter_mut().zip(y).for_each(|(sum, y)| *sum += exps[expert] / total * y);
         }
         sum
     }
 
     #[test]
-    fn equals_the_definition_for_some_and_for_all_experts() {
-        for chosen in [1, 2, 4] {
+    fn equals_the_definition_for_some_and_for_all_experts_apart_and_stacked() {
+        for (chosen, stacked) in [(1, false), (2, false), (4, false), (2, true), (4, true)] {
             let config = DecoderConfig { experts_per_token: chosen, ..fixture::config() };
-            let moe = fixture::fill(Moe::new(&config, &Device::flex()));
+            let mut moe = fixture::fill(Moe::new(&config, &Device::flex()));
+            if stacked {
+                moe.experts = moe.experts.stack();
+                assert!(matches!(moe.experts, Experts::Stacked(_)) && moe.experts.len() == 4);
+            }
             let values = fixture::values(7 * config.hidden, 5);
             let x = Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape([7, config.hidden]);
             let y = fixture::floats(moe.forward(Rows::Together(Precision::Exact), x));

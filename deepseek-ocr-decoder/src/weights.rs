@@ -1,6 +1,6 @@
 //! In how many bits the decoder keeps its matrices.
 
-use crate::{Block, Decoder, GatedMlp, Mlp, Moe, SelfAttention};
+use crate::{Block, Decoder, Experts, GatedMlp, Mlp, Moe, SelfAttention, ops};
 use deepseek_ocr_core::Weights;
 
 impl Decoder {
@@ -16,6 +16,13 @@ impl Decoder {
         self.lm_head = self.lm_head.with_weights(weights);
         self
     }
+
+    /// The decoder as its device computes best: on a GPU each layer's experts become one tensor of a kind, so that the device finds
+    /// a position's experts without asking the host. They must be there; a layer at a time, the device holds them twice.
+    pub fn settled(mut self) -> Self {
+        self.layers = self.layers.into_iter().map(Block::settled).collect();
+        self
+    }
 }
 
 impl Block {
@@ -25,6 +32,16 @@ impl Block {
             Mlp::Moe(moe) => Mlp::Moe(moe.with_weights(weights)),
         };
         Self { self_attn: self.self_attn.with_weights(weights), mlp, ..self }
+    }
+
+    fn settled(self) -> Self {
+        let mlp = match self.mlp {
+            Mlp::Moe(moe) if ops::takes_stacks(&moe.gate.weight.lazy_device()) => {
+                Mlp::Moe(Moe { experts: moe.experts.stack(), ..moe })
+            }
+            mlp => mlp,
+        };
+        Self { mlp, ..self }
     }
 }
 
@@ -41,9 +58,18 @@ impl SelfAttention {
 impl Moe {
     fn with_weights(self, weights: Weights) -> Self {
         Self {
-            experts: self.experts.into_iter().map(|expert| expert.with_weights(weights)).collect(),
+            experts: self.experts.with_weights(weights),
             shared_experts: self.shared_experts.with_weights(weights),
             ..self
+        }
+    }
+}
+
+impl Experts {
+    fn with_weights(self, weights: Weights) -> Self {
+        match self {
+            Self::Each(experts) => Self::Each(experts.into_iter().map(|expert| expert.with_weights(weights)).collect()),
+            stacked => stacked,
         }
     }
 }
@@ -97,7 +123,7 @@ mod tests {
         let decoder = config().init(&Device::flex()).with_weights(Weights::Q4);
         assert!(!decoder.lm_head.weight.is_initialized());
         let Mlp::Moe(moe) = &decoder.layers[1].mlp else { panic!("the second block has experts") };
-        assert!(matches!(moe.experts[3].down_proj.weight, LinearWeight::Blocks(_)));
+        assert!(matches!(moe.experts.get(3).down_proj.weight, LinearWeight::Blocks(_)));
         assert!(!moe.gate.weight.is_initialized());
         // 12 words of levels for 96 of numbers.
         assert!(decoder.num_params() < config().init(&Device::flex()).num_params());

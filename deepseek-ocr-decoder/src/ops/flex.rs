@@ -73,6 +73,7 @@ pub(super) fn gated_mlp(rows: Rows, x: &Tensor<2>, mlp: &GatedMlp) -> Option<Ten
 }
 
 pub(super) fn expert_mlp(rows: Rows, x: &Tensor<2>, routing: &Routing, moe: &Moe) -> Option<Tensor<2>> {
+    let experts = moe.experts.each()?;
     let ([_, hidden], [_, chosen]) = (x.dims(), routing.weights.dims());
     let (shape, x, weights) = (x.dims(), floats(x)?, floats(&routing.weights)?);
     let (x, weights) = (x.as_slice::<f32>()?, weights.as_slice::<f32>()?);
@@ -86,7 +87,7 @@ pub(super) fn expert_mlp(rows: Rows, x: &Tensor<2>, routing: &Routing, moe: &Moe
         for (slot, (&expert, &weight)) in indices.iter().zip(weights).enumerate() {
             slots.entry(expert).or_default().push((slot / chosen, weight));
         }
-        let touched = slots.into_iter().map(|(expert, slots)| Some((Layers::of(&moe.experts[expert])?, slots)));
+        let touched = slots.into_iter().map(|(expert, slots)| Some((Layers::of(&experts[expert])?, slots)));
         let touched = touched.collect::<Option<Vec<_>>>()?;
         let routed: Vec<_> = touched.iter().map(|(layers, slots)| Routed { expert: layers.gated(), slots }).collect();
         experts::mix(kernel(rows), x, &shared.gated(), &routed, y);

@@ -1,5 +1,7 @@
 //! The decoder's heavy operations. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "_cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod reference;
@@ -28,6 +30,10 @@ pub fn linears<const N: usize>(rows: Rows, x: Tensor<2>, layers: [&StoredLinear;
     if let Some(y) = flex::linears(rows, &x, layers) {
         return y;
     }
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::linears(rows, &x, layers) {
+        return y;
+    }
     reference::linears(rows, x, layers)
 }
 
@@ -42,7 +48,24 @@ pub fn scores(rows: Rows, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     if let Some(y) = flex::scores(rows, &x, &weight) {
         return y;
     }
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::scores(&x, &weight) {
+        return y;
+    }
     reference::scores(rows, x, weight)
+}
+
+/// The experts with the highest scores and their probabilities among all.
+///
+/// # Shapes
+/// - `scores`: `[positions, experts]`, f32
+/// - output: `[positions, chosen]`, best first
+pub fn choose(scores: Tensor<2>, chosen: usize) -> Routing {
+    #[cfg(feature = "_cube")]
+    if let Some(routing) = cube::choose(&scores, chosen) {
+        return routing;
+    }
+    reference::choose(scores, chosen)
 }
 
 /// `down(silu(gate(x)) * up(x))`.
@@ -53,6 +76,10 @@ pub fn scores(rows: Rows, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 pub fn gated_mlp(rows: Rows, x: Tensor<2>, mlp: &GatedMlp) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if let Some(y) = flex::gated_mlp(rows, &x, mlp) {
+        return y;
+    }
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::gated_mlp(rows, &x, mlp) {
         return y;
     }
     reference::gated_mlp(rows, x, mlp)
@@ -68,6 +95,10 @@ pub fn gated_mlp(rows: Rows, x: Tensor<2>, mlp: &GatedMlp) -> Tensor<2> {
 pub fn expert_mlp(rows: Rows, x: Tensor<2>, routing: Routing, moe: &Moe) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if let Some(y) = flex::expert_mlp(rows, &x, &routing, moe) {
+        return y;
+    }
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::expert_mlp(rows, &x, &routing, moe) {
         return y;
     }
     reference::expert_mlp(rows, x, routing, moe)
@@ -113,6 +144,17 @@ pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &[Place]
         return y;
     }
     reference::decode_attention(queries, cache, places)
+}
+
+/// Whether the device has kernels that find an expert in a stack.
+pub(crate) fn takes_stacks(device: &Device) -> bool {
+    #[cfg(feature = "_cube")]
+    return deepseek_ocr_core::ops::cube::is_gpu(device);
+    #[cfg(not(feature = "_cube"))]
+    {
+        let _ = device;
+        false
+    }
 }
 
 /// Runs a pass through the model where its operations start with the least delay.

@@ -19,6 +19,18 @@ pub fn scores(rows: Rows, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     each(rows, x, |x| x.matmul(weight.clone()))
 }
 
+/// See [`choose`](super::choose).
+pub fn choose(scores: Tensor<2>, chosen: usize) -> Routing {
+    let probabilities = activation::softmax(scores, 1);
+    let (weights, indices) = if chosen < probabilities.dims()[1] {
+        probabilities.topk_with_indices(chosen, 1)
+    } else {
+        // Burn's top-k refuses to choose all.
+        probabilities.sort_descending_with_indices(1)
+    };
+    Routing { indices, weights }
+}
+
 /// See [`gated_mlp`](super::gated_mlp).
 pub fn gated_mlp(rows: Rows, x: Tensor<2>, mlp: &GatedMlp) -> Tensor<2> {
     let forward = |x: Tensor<2>| {
@@ -34,10 +46,10 @@ pub fn expert_mlp(rows: Rows, x: Tensor<2>, routing: Routing, moe: &Moe) -> Tens
     let weights = routing.weights.reshape([positions * chosen, 1]);
     let routed = group(routing.indices, moe.experts.len());
     let mut sum = gated_mlp(rows, x.clone(), &moe.shared_experts);
-    for (expert, slots) in moe.experts.iter().zip(routed).filter(|(_, slots)| !slots.is_empty()) {
+    for (expert, slots) in routed.into_iter().enumerate().filter(|(_, slots)| !slots.is_empty()) {
         let at = int_tensor(slots.iter().map(|slot| slot / chosen), &device);
         let slots = int_tensor(slots.into_iter(), &device);
-        let y = gated_mlp(rows, x.clone().select(0, at.clone()), expert) * weights.clone().select(0, slots);
+        let y = gated_mlp(rows, x.clone().select(0, at.clone()), &moe.experts.get(expert)) * weights.clone().select(0, slots);
         sum = sum.select_assign(0, at, y, IndexingUpdateOp::Add);
     }
     sum

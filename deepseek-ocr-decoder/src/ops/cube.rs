@@ -1,0 +1,116 @@
+//! GPU kernels of the decoder: one source for CUDA, ROCm, Metal, Vulkan and WebGPU, through CubeCL.
+//!
+//! The host never waits for a router: [`routing`] chooses experts and groups positions by expert on the device. Few rows stream the
+//! weights of their experts ([`rows`](deepseek_ocr_core::ops::cube::rows)), many share them in tiles ([`tiles`]).
+
+#![allow(unsafe_code)]
+
+mod routing;
+#[cfg(all(test, feature = "wgpu"))]
+mod tests;
+mod tiles;
+
+use super::Rows;
+use crate::{Experts, GatedMlp, Moe, Routing};
+use burn::tensor::{DType, Tensor, activation};
+use deepseek_ocr_core::{
+    LinearWeight, StoredLinear,
+    ops::{
+        cube::{
+            CubeTensor, FEW_ROWS, float, int, int_tensor,
+            rows::{self, Gather},
+            tensor, weights,
+        },
+        linear_with,
+    },
+};
+use tiles::Groups;
+
+/// Each function here gives nothing where a tensor is not on a GPU, is tracked by autodiff or has another type.
+///
+/// A row's result does not depend on the rows beside it, as long as there are few or many of them: sums of up to
+/// [`FEW_ROWS`] rows are made in another order than those of more.
+pub(super) fn linears<const N: usize>(rows: Rows, x: &Tensor<2>, layers: [&StoredLinear; N]) -> Option<[Tensor<2>; N]> {
+    let layers = layers.iter().map(|layer| one(rows, x, layer));
+    layers.collect::<Option<Vec<_>>>()?.try_into().ok()
+}
+
+fn one(rows: Rows, x: &Tensor<2>, layer: &StoredLinear) -> Option<Tensor<2>> {
+    let (numbers, weight) = (float(x, DType::F32)?, matrix(layer)?);
+    match (x.dims()[0], rows) {
+        (0, _) => None,
+        (1..=FEW_ROWS, _) | (_, Rows::Apart) => Some(tensor(product(&numbers, &weight))),
+        (_, Rows::Together(precision)) => Some(linear_with(precision, x.clone(), layer.weight.val(), None)),
+    }
+}
+
+/// Always with these kernels: others may round to TF32, and another expert is another text.
+pub(super) fn scores(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
+    let (x, weight) = (float(x, DType::F32)?, float(weight, DType::F32)?);
+    (x.meta.shape()[0] > 0).then(|| tensor(product(&x, &weight)))
+}
+
+pub(super) fn choose(scores: &Tensor<2>, chosen: usize) -> Option<Routing> {
+    let [positions, experts] = scores.dims();
+    if positions == 0 || experts > routing::MAX_EXPERTS {
+        return None;
+    }
+    let (indices, weights) = routing::choose(&float(scores, DType::F32)?, chosen);
+    Some(Routing { indices: int_tensor(indices), weights: tensor(weights) })
+}
+
+pub(super) fn gated_mlp(rows: Rows, x: &Tensor<2>, mlp: &GatedMlp) -> Option<Tensor<2>> {
+    let (count, numbers) = (x.dims()[0], float(x, DType::F32)?);
+    let [gate, up, down] = [matrix(&mlp.gate_proj)?, matrix(&mlp.up_proj)?, matrix(&mlp.down_proj)?];
+    if count == 0 || gate.dtype != up.dtype {
+        return None;
+    }
+    if count > FEW_ROWS && rows != Rows::Apart {
+        let [gate, up] = linears(rows, x, [&mlp.gate_proj, &mlp.up_proj])?;
+        return one(rows, &(activation::silu(gate) * up), &mlp.down_proj);
+    }
+    let hidden = match count > FEW_ROWS {
+        false => rows::gated(&numbers, [&gate, &up], &Gather::none(&numbers)),
+        true => tiles::gated(&numbers, [&gate, &up], None),
+    };
+    Some(tensor(product(&hidden, &down)))
+}
+
+pub(super) fn expert_mlp(rows: Rows, x: &Tensor<2>, routing: &Routing, moe: &Moe) -> Option<Tensor<2>> {
+    let Experts::Stacked(stack) = &moe.experts else { return None };
+    let ([positions, _], [_, chosen]) = (x.dims(), routing.weights.dims());
+    let experts = stack.gate_proj.dims()[0];
+    if positions == 0 || experts > routing::MAX_EXPERTS {
+        return None;
+    }
+    let [gate, up, down] = [&stack.gate_proj, &stack.up_proj, &stack.down_proj].map(|stack| weights(&stack.val()));
+    let (gate, up, down) = (gate?, up?, down?);
+    let (indices, factors) = (int(&routing.indices)?, float(&routing.weights, DType::F32)?);
+    let inputs = float(x, DType::F32)?;
+    let routed = if positions <= FEW_ROWS {
+        let hidden = rows::gated(&inputs, [&gate, &up], &Gather::new(indices.clone(), chosen));
+        rows::products(&hidden, &down, &Gather::new(indices, 1))
+    } else {
+        let groups = routing::group(&indices, experts);
+        let hidden = tiles::gated(&inputs, [&gate, &up], Some(&Groups { share: chosen, ..groups.clone() }));
+        tiles::products(&hidden, &down, Some(&groups))
+    };
+    let shared = float(&super::gated_mlp(rows, x.clone(), &moe.shared_experts), DType::F32)?;
+    Some(tensor(routing::combine(&shared, &routed, &factors)))
+}
+
+/// `x W^T` for any number of rows.
+fn product(x: &CubeTensor, weight: &CubeTensor) -> CubeTensor {
+    match x.meta.shape()[0] > FEW_ROWS {
+        false => rows::products(x, weight, &Gather::none(x)),
+        true => tiles::products(x, weight, None),
+    }
+}
+
+/// The matrix of a layer without bias that holds numbers.
+fn matrix(layer: &StoredLinear) -> Option<CubeTensor> {
+    match &layer.weight {
+        LinearWeight::Stored(weight) if layer.bias.is_none() => weights(&weight.val()),
+        _ => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! Kernels against the reference, on whatever wgpu finds; a software Vulkan will do.
+
+use super::super::{Rows, reference};
+use crate::{DecoderConfig, Experts, GatedMlp, Moe, Routing, fixture};
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData},
+};
+use deepseek_ocr_core::ops::Precision;
+
+/// Sums of f32 in another order, over numbers near one: seen 2e-6.
+const NEAR: f32 = 5e-5;
+
+const TOGETHER: Rows = Rows::Together(Precision::Exact);
+
+fn gpu() -> Device {
+    Device::wgpu(DeviceKind::DefaultDevice)
+}
+
+fn random(shape: [usize; 2], seed: u64) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(fixture::values(shape.iter().product(), seed), shape), (&gpu(), DType::F32))
+}
+
+/// Gives the matrices of a module this type.
+struct Store(FloatDType);
+
+impl ModuleMapper for Store {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::initialized(param.id, param.val().to_device(&gpu()).cast(self.0))
+    }
+}
+
+fn moe(config: &DecoderConfig, dtype: FloatDType) -> Moe {
+    let mut moe = fixture::fill(Moe::new(config, &Device::flex()));
+    moe.experts = moe.experts.map(&mut Store(dtype)).stack();
+    moe.shared_experts = moe.shared_experts.map(&mut Store(dtype));
+    moe.gate = moe.gate.map(&mut Store(FloatDType::F32));
+    assert!(matches!(moe.experts, Experts::Stacked(_)));
+    moe
+}
+
+fn dtypes() -> impl Iterator<Item = FloatDType> {
+    let all = [FloatDType::F32, FloatDType::F16, FloatDType::BF16];
+    all.into_iter().filter(|&dtype| gpu().supports_dtype(dtype))
+}
+
+#[track_caller]
+fn assert_near(actual: Option<Tensor<2>>, expected: Tensor<2>) {
+    let actual = fixture::floats(actual.expect("the tensors are on a GPU"));
+    fixture::assert_close(&actual, &fixture::floats(expected), NEAR);
+}
+
+#[test]
+fn the_best_experts_in_order_and_the_first_among_equals() {
+    for (positions, experts, chosen) in [(1, 64, 6), (70, 64, 6), (9, 5, 5), (3, 1, 1), (4, 200, 3)] {
+        let scores = random([positions, experts], 7) * 3.0;
+        let [actual, expected] = [super::choose(&scores, chosen).expect("on a GPU"), reference::choose(scores, chosen)];
+        let indices = |routing: &Routing| routing.indices.to_data().iter::<i64>().collect::<Vec<_>>();
+        assert_eq!(indices(&actual), indices(&expected));
+        assert_near(Some(actual.weights), expected.weights);
+    }
+    let equal = super::choose(&Tensor::zeros([1, 7], &gpu()), 3).expect("on a GPU");
+    assert_eq!(equal.indices.to_data().iter::<i64>().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn experts_of_few_and_of_many_positions() {
+    let wide = DecoderConfig { hidden: 96, expert_width: 40, shared_width: 72, experts: 9, ..fixture::config() };
+    for config in [fixture::config(), DecoderConfig { experts_per_token: 3, ..wide }] {
+        for dtype in dtypes() {
+            let moe = moe(&config, dtype);
+            for positions in [1, 2, 16, 17, 50, 150] {
+                let x = random([positions, config.hidden], positions as u64);
+                for rows in [Rows::Apart, TOGETHER] {
+                    let routing = moe.gate.forward(rows, x.clone());
+                    let expected = reference::expert_mlp(TOGETHER, x.clone(), routing.clone(), &moe);
+                    assert_near(super::expert_mlp(rows, &x, &routing, &moe), expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_expert_may_take_everything() {
+    let config = DecoderConfig { experts_per_token: 1, ..fixture::config() };
+    let moe = moe(&config, FloatDType::F32);
+    for positions in [3, 65] {
+        let x = random([positions, config.hidden], 1);
+        let indices = Tensor::<2, Int>::full([positions, 1], 3, (&gpu(), DType::I32));
+        let routing = Routing { indices, weights: Tensor::ones([positions, 1], (&gpu(), DType::F32)) };
+        let expected = reference::expert_mlp(TOGETHER, x.clone(), routing.clone(), &moe);
+        assert_near(super::expert_mlp(Rows::Apart, &x, &routing, &moe), expected);
+    }
+}
+
+#[test]
+fn layers_of_any_size_and_rows_that_do_not_depend_on_each_other() {
+    for (hidden, width) in [(12, 7), (64, 130), (33, 65)] {
+        for dtype in dtypes() {
+            let mlp = fixture::fill(GatedMlp::new(hidden, width, &Device::flex())).map(&mut Store(dtype));
+            for rows in [1, 16, 17, 40, 130] {
+                let x = random([rows, hidden], rows as u64);
+                assert_near(super::gated_mlp(Rows::Apart, &x, &mlp), reference::gated_mlp(TOGETHER, x.clone(), &mlp));
+                let [y] = super::linears(Rows::Apart, &x, [&mlp.up_proj]).expect("on a GPU");
+                let [expected] = reference::linears(TOGETHER, x.clone(), [&mlp.up_proj]);
+                assert_near(Some(y.clone()), expected);
+                // As many rows, in other company.
+                let others =
+                    Tensor::cat(vec![x.clone().narrow(0, 0, 1), random([rows - 1, hidden].map(|n| n.max(1)), 99)], 0);
+                let others = others.narrow(0, 0, rows);
+                let [other] = super::linears(Rows::Apart, &others, [&mlp.up_proj]).expect("on a GPU");
+                y.narrow(0, 0, 1).into_data().assert_eq(&other.narrow(0, 0, 1).into_data(), true);
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_are_those_of_the_reference() {
+    for (positions, hidden, experts) in [(1, 12, 4), (40, 128, 64), (17, 37, 5)] {
+        let (x, weight) = (random([positions, hidden], 1), random([experts, hidden], 2));
+        assert_near(super::scores(&x, &weight), reference::scores(TOGETHER, x, weight));
+    }
+}
