@@ -3,6 +3,7 @@
 mod files;
 mod loading;
 mod place;
+mod upload;
 mod writing;
 
 pub use loading::Loading;

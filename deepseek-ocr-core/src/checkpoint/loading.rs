@@ -1,6 +1,6 @@
 //! Filling modules from a checkpoint, strictly: every parameter is found, every tensor is used.
 
-use super::{Checkpoint, Names, place::Place};
+use super::{Checkpoint, Names, place::Place, upload::Upload};
 use crate::{
     Error, Result,
     quant::{BlockFormat, SCALE_SUFFIX, levels_on, pack, scales_on},
@@ -22,30 +22,31 @@ const STORED: [&str; 2] = ["Enum:LinearWeight", "Struct:TokenEmbedding"];
 #[derive(Debug)]
 pub struct Loading<'a> {
     checkpoint: &'a Checkpoint,
-    device: &'a Device,
+    upload: Upload<'a>,
     taken: BTreeSet<String>,
 }
 
 impl<'a> Loading<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
-        Self { checkpoint, device, taken: BTreeSet::new() }
+        Self { checkpoint, upload: Upload::new(device), taken: BTreeSet::new() }
     }
 
     /// Replaces every parameter of `module` by the tensor of its name. Parameters that were not initialised never are.
     ///
     /// Matrices of [`StoredLinear`](crate::StoredLinear) and [`TokenEmbedding`](crate::TokenEmbedding) keep the
-    /// checkpoint's data type where the device has it; the rest becomes f32 and must be finite. Matrices in
-    /// [blocks](crate::quant) are found in their format, or made from the floats of their name.
+    /// checkpoint's data type where the device has it, else in f16 if that holds their numbers, else in f32; the
+    /// rest becomes f32 and must be finite. Matrices in [blocks](crate::quant) are found in their format, or made from the floats of
+    /// their name.
     ///
     /// # Errors
     /// [`Error::TensorMissing`], [`Error::TensorShape`], [`Error::TensorDtype`] or [`Error::TensorNotFinite`];
-    /// [`Error::WeightFormat`] for a matrix that is in other blocks.
+    /// [`Error::WeightFormat`] for a matrix that is in other blocks; [`Error::Execution`] if the device fails.
     pub fn fill<M: Module>(&mut self, module: M, names: &Names) -> Result<M> {
         let mut filler = Filler { loading: self, place: Place::new(names), scales: None, error: None };
         let module = module.map(&mut filler);
         match filler.error {
             Some(error) => Err(error),
-            None => Ok(module),
+            None => self.upload.settle(self.checkpoint).map(|()| module),
         }
     }
 
@@ -57,7 +58,10 @@ impl<'a> Loading<'a> {
         let mut left = self.checkpoint.names().filter(|name| !self.taken.contains(*name) && !UNUSED.contains(name));
         match left.next() {
             Some(first) => Err(Error::TensorUnexpected { first: first.to_owned(), count: 1 + left.count() }),
-            None => Ok(()),
+            None => {
+                self.upload.report();
+                Ok(())
+            }
         }
     }
 }
@@ -74,21 +78,24 @@ impl Filler<'_, '_> {
     fn tensor<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Tensor<D>> {
         if self.place.matrix_name().is_some() {
             let scales = self.scales.take().expect("a matrix' levels come before its scales");
-            return Ok(scales_on(scales, self.loading.device));
+            return Ok(scales_on(scales, self.loading.upload.device()));
         }
         let name = self.place.tensor_name();
         let shape = param.lazy_shape().to_vec();
-        let data = self.loading.checkpoint.data(&name, &shape)?;
-        let device = self.loading.device;
+        let Loading { checkpoint, upload, taken } = &mut *self.loading;
+        let data = checkpoint.data(&name, &shape)?;
+        let bytes = data.bytes().len();
         // A bias is small: it is widened like the rest.
-        let stored = D == 2 && self.place.is_in(&STORED);
-        let data = if stored && device.supports_dtype(data.dtype()) { data } else { data.convert_dtype(DType::F32) };
-        if !stored {
+        let tensor = if D == 2 && self.place.is_in(&STORED) {
+            upload.matrix(data)
+        } else {
+            let data = data.convert_dtype(DType::F32);
             check_finite(&name, &data)?;
-        }
-        self.loading.taken.insert(name);
-        let dtype = data.dtype();
-        Ok(Tensor::from_data(data, (device, dtype)))
+            Tensor::from_data(data, (upload.device(), DType::F32))
+        };
+        upload.sent(&name, bytes, checkpoint)?;
+        taken.insert(name);
+        Ok(tensor)
     }
 
     /// The levels of a matrix in blocks; its scales are kept for the next parameter.
@@ -96,7 +103,7 @@ impl Filler<'_, '_> {
         let Some((format, size)) = BlockFormat::of_levels(&param.lazy_shape()) else {
             unreachable!("levels have the shape of a format")
         };
-        let Loading { checkpoint, device, taken } = &mut *self.loading;
+        let Loading { checkpoint, upload, taken } = &mut *self.loading;
         let [levels, scales] = match checkpoint.blocks(name, format, size)? {
             Some(stored) => {
                 taken.extend([format.levels_name(name), format!("{name}{SCALE_SUFFIX}")]);
@@ -109,7 +116,7 @@ impl Filler<'_, '_> {
             }
         };
         self.scales = Some(scales);
-        Ok(levels_on(levels, device))
+        Ok(levels_on(levels, upload.device()))
     }
 }
 
