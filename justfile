@@ -11,6 +11,11 @@ test:
 parity folder="tests/data/parity":
     DEEPSEEK_OCR_GOLDENS={{ absolute_path(folder) }} cargo test --release --test integration parity -- --nocapture
 
+# Parity and benches on a GPU; `just gpu wgpu --mini` rehearses them on software Vulkan.
+gpu device="cuda" *options="":
+    DEEPSEEK_OCR_DEVICE={{ device }} cargo test --release --features {{ device }} --test integration -- parity
+    cargo bench --features {{ device }} --bench gpu -- --device {{ device }} {{ options }}
+
 # What must be clean before a commit.
 lint:
     cargo fmt --all --check

@@ -36,6 +36,24 @@ impl Machine {
         Self { bandwidth: Memory::new().bandwidth(runs), bf16: dense(DType::BF16, runs), f32: dense(DType::F32, runs) }
     }
 
+    /// The limits of a GPU: what a copy of so many bytes reads and writes, and products of so large squares.
+    pub fn of_device(device: &Device, options: &Options, [bytes, side]: [usize; 2]) -> Self {
+        let runs = options.runs(10, 3);
+        let numbers = bytes / size_of::<f32>();
+        let x = Tensor::<1>::ones([numbers], (device, DType::F32));
+        // The last result is dropped, not read back: a read would cross the bus.
+        let wait = |_: &dyn std::any::Any| device.sync().expect("the device works");
+        let seconds = fastest(runs, || wait(&(x.clone() + 1.0)));
+        let product = |dtype: DType| {
+            if !device.supports_dtype(dtype) {
+                return 0.0;
+            }
+            let x = Tensor::<2>::ones([side, side], (device, DType::F32)).cast(dtype);
+            2.0 * (side as f64).powi(3) / fastest(runs, || wait(&x.clone().matmul(x.clone())))
+        };
+        Self { bandwidth: 2.0 * bytes as f64 / seconds, bf16: product(DType::BF16), f32: product(DType::F32) }
+    }
+
     /// Bytes a second.
     pub fn bandwidth(&self) -> f64 {
         self.bandwidth

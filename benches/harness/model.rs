@@ -130,7 +130,7 @@ impl DecoderBench {
 }
 
 /// The released `config.json`.
-fn released_decoder() -> DecoderConfig {
+pub fn released_decoder() -> DecoderConfig {
     DecoderConfig {
         vocab: 129_280,
         hidden: 1280,
