@@ -9,6 +9,7 @@ use deepseek_ocr_core::{LinearWeight, StoredLinear};
 
 /// The routed experts of a layer.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A model holds a dozen of them.
 pub enum Experts {
     /// As a checkpoint has them: on the CPU each is read where its file is mapped.
     Each(Vec<GatedMlp>),

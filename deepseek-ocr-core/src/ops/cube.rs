@@ -95,8 +95,8 @@ pub fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType)
 
 /// How many numbers units read at once from rows of these lengths or distances.
 pub fn lanes(lengths: impl IntoIterator<Item = usize>) -> usize {
-    let common =
-        |lanes: usize, length: usize| (1..=lanes).rev().find(|n| lanes % n == 0 && length % n == 0).unwrap_or(1);
+    let fits = |n: usize, length: usize| MAX_LANES.is_multiple_of(n) && length.is_multiple_of(n);
+    let common = |lanes: usize, length: usize| (1..=lanes).rev().find(|&n| fits(n, length)).unwrap_or(1);
     lengths.into_iter().fold(MAX_LANES, common)
 }
 

@@ -119,7 +119,7 @@ fn group_slots(indices: &Tensor<i32>, order: &mut Tensor<i32>, table: &mut Tenso
     let mut line = 0usize;
     for before in 0..own {
         start += counts[before] as usize;
-        line += (counts[before] as usize + TILE_ROWS - 1) / TILE_ROWS;
+        line += (counts[before] as usize).div_ceil(TILE_ROWS);
     }
     let end = start + count;
     let mut next = start;

@@ -1,7 +1,7 @@
 //! Kernels against the reference, on whatever wgpu finds; a software Vulkan will do.
 
 use super::super::{Rows, reference};
-use crate::{DecoderConfig, Experts, GatedMlp, Moe, Routing, fixture};
+use crate::{Cache, Decoder, DecoderConfig, Experts, GatedMlp, Mlp, Moe, Routing, Segment, fixture};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData},
@@ -122,4 +122,24 @@ fn scores_are_those_of_the_reference() {
         let (x, weight) = (random([positions, hidden], 1), random([experts, hidden], 2));
         assert_near(super::scores(&x, &weight), reference::scores(TOGETHER, x, weight));
     }
+}
+
+#[test]
+fn a_decoder_settles_on_a_gpu_and_computes_what_it_computes_on_the_cpu() {
+    let (cpu, gpu) = (fixture::decoder().settled(), fixture::decoder().to_device(&gpu()).settled());
+    let stacked = |decoder: &Decoder| match &decoder.layers[1].mlp {
+        Mlp::Moe(moe) => matches!(moe.experts, Experts::Stacked(_)),
+        Mlp::Dense(_) => panic!("the second block has experts"),
+    };
+    assert!(stacked(&gpu) && !stacked(&cpu));
+    let run = |decoder: &Decoder| {
+        let mut cache = Cache::new(decoder.config(), 1, 30, &decoder.device());
+        let prompt = decoder.embed(&[Segment::Text((0..20).collect())]).unwrap();
+        let mut logits = fixture::floats(decoder.prefill(prompt, &mut cache, 0));
+        for token in [7, 30, 2] {
+            logits.extend(fixture::floats(decoder.step(&[token], &[0], &mut cache)));
+        }
+        logits
+    };
+    fixture::assert_close(&run(&gpu), &run(&cpu), 1e-4);
 }

@@ -77,6 +77,14 @@ pub(super) fn attend(field: &Field, qkv: &CubeTensor, overhang: &CubeTensor, tab
     }
 }
 
+/// Where a window lies.
+#[derive(CubeType)]
+struct Window {
+    view: usize,
+    top: usize,
+    left: usize,
+}
+
 #[cube(launch_unchecked)]
 fn window_attention<N: Size>(
     qkv: &Tensor<Vector<f32, N>>,
@@ -91,11 +99,12 @@ fn window_attention<N: Size>(
     let vectors = comptime!(plan.vectors);
     let tokens = comptime!(plan.side * plan.side);
     let (rows, columns) = (qkv.shape(1), qkv.shape(2));
-    let across = (columns + side - 1) / side;
-    let windows = across * ((rows + side - 1) / side);
+    let across = columns.div_ceil(side);
+    let windows = across * rows.div_ceil(side);
     let view = CUBE_POS_Z as usize / windows;
     let window = CUBE_POS_Z as usize % windows;
     let (top, left) = (window / across * side, window % across * side);
+    let place_of_window = Window { view, top, left };
 
     let token = (CUBE_POS_X * QUERIES + UNIT_POS) as usize;
     let own = usize::min(token, comptime!(tokens - 1));
@@ -113,12 +122,8 @@ fn window_attention<N: Size>(
     }
     let cube = (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) * CUBE_COUNT_X + CUBE_POS_X;
     let term = cube as usize * comptime!(2 * plan.side) * QUERIES as usize + UNIT_POS as usize;
-    for key in 0..side {
-        let vertical = product::<N>(&query, rel_h, (query_row + side - 1 - key) * vectors, vectors);
-        let horizontal = product::<N>(&query, rel_w, (query_column + side - 1 - key) * vectors, vectors);
-        terms[term + key * QUERIES as usize] = vertical;
-        terms[term + (side + key) * QUERIES as usize] = horizontal;
-    }
+    position_terms::<N>(&query, rel_h, terms, query_row, term, plan);
+    position_terms::<N>(&query, rel_w, terms, query_column, term + side * QUERIES as usize, plan);
     // Relative positions meet the unscaled query.
     let scale = Vector::<f32, N>::new(f32::new(comptime!(f32::from_bits(plan.scale))));
     #[unroll]
@@ -135,21 +140,7 @@ fn window_attention<N: Size>(
     for tile in 0..comptime!((plan.side * plan.side).div_ceil(KEYS)) {
         let first = tile * KEYS;
         sync_cube();
-        let mut load = UNIT_POS as usize;
-        while load < comptime!(KEYS * plan.vectors) {
-            let key = usize::min(first + load / vectors, comptime!(tokens - 1));
-            let (row, column) = (top + key / side, left + key % side);
-            let at = width + head + load % vectors;
-            if row < rows && column < columns {
-                let at = ((view * rows + row) * columns + column) * 3 * width + at;
-                keys[load] = qkv[at];
-                values[load] = qkv[at + width];
-            } else {
-                keys[load] = overhang[at];
-                values[load] = overhang[at + width];
-            }
-            load += QUERIES as usize;
-        }
+        carry_keys::<N>(qkv, overhang, &mut keys, &mut values, &place_of_window, first, plan);
         sync_cube();
 
         let mut top_score = highest;
@@ -190,6 +181,52 @@ fn window_attention<N: Size>(
         for j in 0..vectors {
             y[place * width + head + j] = output[j] * share;
         }
+    }
+}
+
+/// What each row, or column, of keys adds to the scores of a query in row, or column, `own`; written from `term` on.
+#[cube]
+fn position_terms<N: Size>(
+    query: &Array<Vector<f32, N>>,
+    table: &Tensor<Vector<f32, N>>,
+    terms: &mut Tensor<f32>,
+    own: usize,
+    term: usize,
+    #[comptime] plan: Plan,
+) {
+    for key in 0..plan.side {
+        let start = (own + plan.side - 1 - key) * plan.vectors;
+        terms[term + key * QUERIES as usize] = product::<N>(query, table, start, plan.vectors);
+    }
+}
+
+/// Some keys and values of a window to shared memory, its overhang among them.
+#[cube]
+fn carry_keys<N: Size>(
+    qkv: &Tensor<Vector<f32, N>>,
+    overhang: &Tensor<Vector<f32, N>>,
+    keys: &mut Shared<[Vector<f32, N>]>,
+    values: &mut Shared<[Vector<f32, N>]>,
+    window: &Window,
+    first: usize,
+    #[comptime] plan: Plan,
+) {
+    let (rows, columns) = (qkv.shape(1), qkv.shape(2));
+    let width = comptime!(plan.heads * plan.vectors);
+    let mut load = UNIT_POS as usize;
+    while load < comptime!(KEYS * plan.vectors) {
+        let key = usize::min(first + load / plan.vectors, comptime!(plan.side * plan.side - 1));
+        let (row, column) = (window.top + key / plan.side, window.left + key % plan.side);
+        let at = width + CUBE_POS_Y as usize * plan.vectors + load % plan.vectors;
+        if row < rows && column < columns {
+            let at = ((window.view * rows + row) * columns + column) * 3 * width + at;
+            keys[load] = qkv[at];
+            values[load] = qkv[at + width];
+        } else {
+            keys[load] = overhang[at];
+            values[load] = overhang[at + width];
+        }
+        load += QUERIES as usize;
     }
 }
 
