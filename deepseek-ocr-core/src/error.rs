@@ -76,6 +76,22 @@ pub enum Error {
         /// What it may be.
         expected: String,
     },
+    /// A style in which no text can be set.
+    #[error("invalid style: {field} is {found}, expected {expected}")]
+    InvalidStyle {
+        /// The setting's name.
+        field: &'static str,
+        /// What it was.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// The bytes are no font with which text can be set.
+    #[error("the font cannot be used: {reason}")]
+    InvalidFont {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The prompt leaves no room for an answer.
     #[error("the prompt of {tokens} tokens does not fit the context of {context} tokens with room for an answer")]
     PromptTooLong {
@@ -269,6 +285,11 @@ impl Error {
     pub fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Write { path, source }
+    }
+
+    /// An [`Error::InvalidStyle`].
+    pub fn invalid_style(field: &'static str, found: impl ToString, expected: impl ToString) -> Self {
+        Self::InvalidStyle { field, found: found.to_string(), expected: expected.to_string() }
     }
 
     /// An [`Error::InvalidRequest`].

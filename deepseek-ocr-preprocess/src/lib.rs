@@ -12,6 +12,8 @@
 //!    page resized to the grid. [`resize`](resize()) is Pillow's 8-bit bicubic to the bit.
 //! 4. [`View::normalize_into`](deepseek_ocr_core::View::normalize_into) makes the encoder's input of a view.
 //!
+//! The other way round, [`Page::typeset`] sets text on pages (feature `typeset`, on by default).
+//!
 //! ```
 //! use deepseek_ocr_core::Mode;
 //! use deepseek_ocr_preprocess::{Page, image, views};
@@ -35,6 +37,8 @@ mod png;
 mod resize;
 mod tiff;
 mod tiling;
+#[cfg(feature = "typeset")]
+mod typeset;
 mod views;
 
 pub use fit::Placement;
@@ -42,4 +46,6 @@ pub use image;
 pub use options::{Alpha, Damage, PageOptions};
 pub use page::{Page, PageWarning};
 pub use resize::resize;
+#[cfg(feature = "typeset")]
+pub use typeset::{Arrangement, Compression, Fitted, Font, Margins, Missing, Style, Typeset, TypesetPage, Typesetter};
 pub use views::{views, views_with};

@@ -18,7 +18,7 @@ use std::{fmt, path::Path, sync::Arc};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Page(Arc<Inner>);
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Inner {
     rgb: RgbImage,
     warnings: Vec<PageWarning>,
@@ -101,6 +101,12 @@ impl Page {
     /// What should be known about this page; mostly nothing.
     pub fn warnings(&self) -> &[PageWarning] {
         &self.0.warnings
+    }
+
+    /// The pixels, copied first if a clone of this page shares them.
+    #[cfg(feature = "typeset")]
+    pub(crate) fn rgb_mut(&mut self) -> &mut RgbImage {
+        &mut Arc::make_mut(&mut self.0).rgb
     }
 
     pub(crate) fn new(rgb: RgbImage, mut warnings: Vec<PageWarning>) -> Self {
