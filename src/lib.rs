@@ -31,7 +31,8 @@
 //! # Features
 //!
 //! `flex` (default) is the CPU; `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` are GPUs; several may be on, and a [`Device`] chooses
-//! at run time. `hub` (default) downloads models; `mini` embeds a small checkpoint that reads without any download.
+//! at run time. `hub` (default) downloads models; `typeset` (default) sets text on pages ([`Page::typeset`]); `mini` embeds a small
+//! checkpoint that reads without any download.
 
 mod config;
 mod device;
@@ -62,6 +63,10 @@ pub use burn::tensor::wgpu;
 pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens, Weights, ops::Precision};
 pub use deepseek_ocr_decoder::{Finish, Sampling};
 pub use deepseek_ocr_preprocess::Page;
+#[cfg(feature = "typeset")]
+pub use deepseek_ocr_preprocess::{
+    Arrangement, Compression, Fitted, Font, Margins, Missing, Style, Typeset, TypesetPage, Typesetter,
+};
 pub use device::{DEVICES, device};
 pub use engine::{Engine, EngineOptions, EngineStream, Load, WhenFull};
 #[cfg(feature = "hub")]
@@ -75,6 +80,6 @@ pub use tokenizer::{TextStream, Tokenizer};
 pub use transcript::{PixelBox, Region, Transcript, Usage};
 
 /// The README's examples, compiled with the documentation's.
-#[cfg(all(doctest, feature = "hub"))]
+#[cfg(all(doctest, feature = "hub", feature = "typeset"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -17,6 +17,7 @@ mod quantized;
 mod threads;
 mod tokenizer;
 mod transcript;
+mod typeset;
 mod vectors_image;
 mod vectors_ngram;
 mod wrong_files;

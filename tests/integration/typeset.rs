@@ -1,0 +1,62 @@
+//! The embedded checkpoint reads what the library typesets as well as the pages that its training program drew.
+
+use crate::mini::{precision, request};
+use deepseek_ocr::{DeepseekOcr, Mode, Page, Style, Typeset};
+use serde_json::Value;
+
+const SAMPLES: &str = include_str!("../data/mini/samples.json");
+
+/// What the checkpoint's README says of full pages of prose and random strings; a drop of two points fails.
+const RECORDED: f64 = 0.979;
+const DROP: f64 = 0.02;
+
+/// Texts that were held out of the training.
+fn truths() -> Vec<String> {
+    let samples: Vec<Value> = serde_json::from_str(SAMPLES).unwrap();
+    samples.iter().map(|sample| sample["truth"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The precision with which each page is read, against its lines.
+fn read(ocr: &DeepseekOcr, text: &str, typeset: &Typeset) -> Vec<f64> {
+    let page = |page: &deepseek_ocr::TypesetPage| {
+        let lines: Vec<_> = page.lines.iter().map(|line| &text[line.clone()]).collect();
+        let transcript = ocr.generate(request(&page.page)).unwrap();
+        precision(transcript.text().trim_end(), &lines.join("\n"))
+    };
+    typeset.pages().iter().map(page).collect()
+}
+
+#[test]
+fn the_mini_reads_held_out_text_that_the_library_set() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    let mut reached = Vec::new();
+    for truth in truths() {
+        let typeset = Page::typeset(&truth, &Style::mini()).unwrap();
+        assert_eq!((typeset.pages().len(), typeset.missing().len()), (1, 0));
+        reached.extend(read(&ocr, &truth, &typeset));
+    }
+    println!("{reached:.4?}");
+    let mean = reached.iter().sum::<f64>() / reached.len() as f64;
+    assert!(mean >= RECORDED - DROP, "{mean:.4}: {reached:.4?}");
+}
+
+/// Prose without its line ends, broken into lines and pages by the library.
+#[test]
+fn the_mini_reads_text_that_flows_over_pages() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    let prose: Vec<String> = truths().iter().step_by(2).map(|truth| truth.replace('\n', " ")).collect();
+    let text = prose.join("\n");
+    let typeset = Page::typeset(&text, &Style::mini()).unwrap();
+    assert_eq!(typeset.pages().len(), 3);
+    let reached = read(&ocr, &text, &typeset);
+    println!("{reached:.4?}");
+    let mean = reached.iter().sum::<f64>() / reached.len() as f64;
+    assert!(mean >= RECORDED - DROP, "{mean:.4}: {reached:.4?}");
+}
+
+#[test]
+fn a_typeset_page_is_its_own_view() {
+    let page = Page::typeset("text", &Style::default().with_mode(Mode::Base)).unwrap().into_pages().remove(0);
+    let views = deepseek_ocr::preprocess::views(&page, Mode::Base);
+    assert_eq!(views.page().pixels(), page.rgb().as_raw());
+}
