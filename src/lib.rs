@@ -44,6 +44,8 @@ mod loader;
 mod mini;
 mod model;
 mod order;
+#[cfg(feature = "typeset")]
+mod optical;
 mod prompt;
 mod request;
 mod stream;
@@ -73,6 +75,8 @@ pub use engine::{Engine, EngineOptions, EngineStream, Load, WhenFull};
 pub use hub::{Hub, Progress};
 pub use loader::Loader;
 pub use model::DeepseekOcr;
+#[cfg(feature = "typeset")]
+pub use optical::{Decompressed, EncodedPages, OpticalPage, OpticalText, PageDigest, TokenFormat};
 pub use request::{NoRepeat, Request};
 pub use stream::TranscriptStream;
 pub use task::Task;

@@ -122,9 +122,7 @@ impl DeepseekOcr {
     /// [`generate`](Self::generate).
     pub fn decode(&self, vision: &VisionTokens, task: &Task) -> Result<Transcript> {
         let answer = AnswerOptions { task: task.clone(), ..AnswerOptions::default() };
-        let source = Source { page_size: vision.page_size(), vision_tokens: vision.len(), prompt_tokens: 0 };
-        let prepared = Asked::new(self, &answer, 1, source)?.about(self.tokenizer(), vec![vision.clone()]);
-        self.start(prepared)?.finish()
+        self.start(self.prepare_answer(&answer, vision)?)?.finish()
     }
 
     /// The tokenizer.
@@ -160,5 +158,34 @@ impl DeepseekOcr {
         let Prepared { prompt, options, source } = prepared;
         let generation = Generation::new(self.decoder(), vec![(prompt, options)])?;
         Ok(TranscriptStream::new(self.clone(), generation, source))
+    }
+
+    /// Answers from encoded pages, rows together.
+    #[cfg(feature = "typeset")]
+    pub(crate) fn decode_together(&self, answers: Vec<(AnswerOptions, VisionTokens)>) -> Result<Vec<Transcript>> {
+        let mut transcripts = Vec::with_capacity(answers.len());
+        for answers in answers.chunks(BATCH_ROWS) {
+            let (mut rows, mut sources) = (Vec::new(), Vec::new());
+            for (answer, vision) in answers {
+                let Prepared { prompt, options, source } = self.prepare_answer(answer, vision)?;
+                rows.push((prompt, options));
+                sources.push(source);
+            }
+            let mut generation = Generation::new(self.decoder(), rows)?;
+            while !generation.is_finished() {
+                self.threads().run(|| generation.advance(self.decoder()))?;
+            }
+            for (row, source) in sources.into_iter().enumerate() {
+                let text = self.tokenizer().decode(generation.ids(row))?;
+                transcripts.push(Transcript::new(generation.leave(row), text, source));
+            }
+        }
+        Ok(transcripts)
+    }
+
+    /// A question about a page that is encoded.
+    fn prepare_answer(&self, answer: &AnswerOptions, vision: &VisionTokens) -> Result<Prepared> {
+        let source = Source { page_size: vision.page_size(), vision_tokens: vision.len(), prompt_tokens: 0 };
+        Ok(Asked::new(self, answer, 1, source)?.about(self.tokenizer(), vec![vision.clone()]))
     }
 }

@@ -10,6 +10,7 @@ mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
 mod mini;
+mod optical;
 mod parity;
 #[cfg(feature = "flex")]
 mod paths;
