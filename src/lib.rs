@@ -40,6 +40,8 @@ mod engine;
 #[cfg(feature = "hub")]
 mod hub;
 mod loader;
+#[cfg(feature = "typeset")]
+mod memory;
 #[cfg(feature = "mini")]
 mod mini;
 mod model;
@@ -74,6 +76,8 @@ pub use engine::{Engine, EngineOptions, EngineStream, Load, WhenFull};
 #[cfg(feature = "hub")]
 pub use hub::{Hub, Progress};
 pub use loader::Loader;
+#[cfg(feature = "typeset")]
+pub use memory::{Decay, OpticalMemory, Pin, Round, RoundId};
 pub use model::DeepseekOcr;
 #[cfg(feature = "typeset")]
 pub use optical::{Decompressed, EncodedPages, OpticalPage, OpticalText, PageDigest, TokenFormat};

@@ -9,6 +9,7 @@ mod engine;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
+mod memory;
 mod mini;
 mod optical;
 mod parity;

@@ -1,0 +1,126 @@
+//! A memory of fading pages stays within its budget, survives storage, and is read by the embedded checkpoint.
+
+use deepseek_ocr::{Decay, DeepseekOcr, Error, Mode, OpticalMemory, Pin, Round, RoundId, Style, decoder::Segment};
+
+fn memory(style: Style, budget: usize) -> OpticalMemory {
+    OpticalMemory::new(DeepseekOcr::mini(&crate::device()).unwrap(), style, budget)
+}
+
+fn modes(memory: &OpticalMemory) -> Vec<Mode> {
+    memory.rounds().map(|round| round.mode).collect()
+}
+
+#[test]
+fn rounds_fade_with_age_and_are_read_while_they_are_clear() {
+    let decay = Decay::new(Mode::Base).then(1, Mode::Small).then(2, Mode::Tiny).gone_after(4);
+    let mut memory = memory(Style::mini(), 1000).with_decay(decay).unwrap();
+    let texts = ["The door is green.", "The number is 4711.", "The train leaves at nine.", "It rains."];
+    let ids: Vec<RoundId> = texts.iter().map(|text| memory.remember(text).unwrap()).collect();
+    assert_eq!(modes(&memory), [Mode::Tiny, Mode::Tiny, Mode::Small, Mode::Base]);
+    assert_eq!(memory.vision_tokens(), 73 + 73 + 111 + 273);
+    // The mini reads what is held in Tiny, its own mode.
+    assert_eq!(memory.recall(ids[0]).unwrap().text(), texts[0]);
+    assert_eq!(memory.recall(ids[1]).unwrap().text(), texts[1]);
+    let segments = memory.as_segments().unwrap();
+    assert_eq!(segments.iter().map(Segment::len).collect::<Vec<_>>(), [73, 73, 111, 273]);
+    memory.fade().unwrap();
+    assert!(matches!(memory.recall(ids[0]), Err(Error::InvalidRequest { field: "round", .. })));
+    assert_eq!(memory.rounds().map(|round| round.age).collect::<Vec<_>>(), [3, 2, 1]);
+}
+
+#[test]
+fn what_is_pinned_neither_fades_nor_goes() {
+    let mut memory = memory(Style::mini(), 273 + 111);
+    let first = memory.remember("keep me").unwrap();
+    memory.pin(first, Pin::Hold).unwrap();
+    for _ in 0..5 {
+        memory.remember("another").unwrap();
+    }
+    assert_eq!(modes(&memory), [Mode::Base, Mode::Small]);
+    // There is no room beside it for two pages; nothing changes.
+    let before: Vec<Round> = memory.rounds().collect();
+    assert!(matches!(memory.remember("one page\x0canother"), Err(Error::InvalidRequest { .. })));
+    assert!(matches!(memory.set_budget(200), Err(Error::InvalidRequest { .. })));
+    assert_eq!((memory.rounds().collect::<Vec<_>>(), memory.budget()), (before, 384));
+    memory.pin(first, Pin::Release).unwrap();
+    memory.set_budget(200).unwrap();
+    assert_eq!(modes(&memory), [Mode::Tiny, Mode::Small]);
+    memory.forget(first).unwrap();
+    assert!(memory.forget(first).is_err() && memory.pin(first, Pin::Hold).is_err());
+    assert!(matches!(memory.remember(""), Err(Error::InvalidRequest { field: "text", .. })));
+}
+
+#[test]
+fn the_budget_holds_under_ten_thousand_actions() {
+    // Small pages, so that the typesetting does not take the time; they cost as many tokens as large ones.
+    let style = Style::mini().with_page(128, 64);
+    let decay = Decay::new(Mode::Large).then(3, Mode::Base).then(8, Mode::Tiny).gone_after(60);
+    let mut memory = memory(style, 2500).with_decay(decay).unwrap();
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let (mut most, mut recalled) = (0, 0);
+    for action in 0..10_000 {
+        let ids: Vec<RoundId> = memory.rounds().map(|round| round.id).collect();
+        let any = ids.get(random(ids.len().max(1) as u64) as usize).copied();
+        match (random(1000), any) {
+            (0..400, _) | (_, None) => {
+                let words = 1 + random(12) as usize;
+                // It fails only where pinned rounds leave no room.
+                let remembered = memory.remember(&"words ".repeat(words));
+                let room =
+                    memory.budget() - memory.rounds().filter(|r| r.pinned).map(|r| r.vision_tokens).sum::<usize>();
+                assert!(remembered.is_ok() || room < 6 * 73, "action {action}: {remembered:?} with room for {room}");
+            }
+            (400..600, _) => memory.fade().unwrap(),
+            (600..750, Some(id)) => memory.forget(id).unwrap(),
+            (750..800, Some(id)) => memory.pin(id, Pin::Hold).unwrap(),
+            (800..998, Some(id)) => memory.pin(id, Pin::Release).unwrap(),
+            (_, Some(id)) => {
+                let expected = memory.rounds().find(|round| round.id == id).unwrap().vision_tokens;
+                assert_eq!(memory.encoded(id).unwrap().vision_tokens(), expected);
+                recalled += 1;
+            }
+        }
+        assert!(memory.vision_tokens() <= memory.budget(), "action {action}");
+        most = most.max(memory.vision_tokens());
+    }
+    assert!(most > 2000 && recalled > 5, "the budget was used: {most}, {recalled}");
+}
+
+#[test]
+fn a_saved_memory_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.safetensors");
+    let decay = Decay::new(Mode::Small).then(1, Mode::Tiny).gone_after(9);
+    let mut memory = memory(Style::mini(), 300).with_decay(decay).unwrap();
+    let first = memory.remember("The key is under the mat.").unwrap();
+    memory.remember("And the code is 4711.").unwrap();
+    memory.pin(first, Pin::Hold).unwrap();
+    memory.save(&path).unwrap();
+    let read = || OpticalMemory::open(&path, DeepseekOcr::mini(&crate::device()).unwrap(), Style::mini());
+    let mut loaded = read().unwrap();
+    assert_eq!(loaded.rounds().collect::<Vec<_>>(), memory.rounds().collect::<Vec<_>>());
+    assert_eq!((loaded.budget(), loaded.recall(first).unwrap()), (300, memory.recall(first).unwrap()));
+    // Both go on in the same way.
+    assert_eq!(loaded.remember("third").unwrap(), memory.remember("third").unwrap());
+    assert_eq!(loaded.rounds().collect::<Vec<_>>(), memory.rounds().collect::<Vec<_>>());
+
+    // What a crash while saving leaves behind is beside the file that was saved.
+    std::fs::write(folder.path().join("memory.safetensors.partial"), b"half of a fi").unwrap();
+    assert_eq!(read().unwrap().rounds().len(), 2);
+    loaded.save(&path).unwrap();
+    assert_eq!(read().unwrap().rounds().len(), 3);
+    // Nothing can be written here, and what was saved stays.
+    assert!(matches!(loaded.save(folder.path().join("none/memory")), Err(Error::Write { .. })));
+
+    let bytes = std::fs::read(&path).unwrap();
+    for length in (0..bytes.len()).step_by(501) {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        assert!(matches!(read(), Err(Error::Safetensors { .. })), "{length}");
+    }
+}
