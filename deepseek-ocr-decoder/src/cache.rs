@@ -4,7 +4,7 @@ mod blocks;
 
 use crate::{DecoderConfig, Rotation, ops::Rows};
 use blocks::Blocks;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use deepseek_ocr_core::ops::Precision;
 
 /// Positions of a block: what a row wastes at most, and what attention reads in one piece for each head.
@@ -234,7 +234,10 @@ impl LayerCache {
     }
 
     fn resize(&mut self, slabs: usize, device: &Device) {
-        let empty = || Tensor::zeros([SLAB, self.heads, BLOCK, self.width], (device, DType::F32));
+        let shape = [SLAB, self.heads, BLOCK, self.width];
+        // Zeros of the system's are not touched before they are written over; `Tensor::zeros` writes and copies them on the CPU.
+        let zeros = || TensorData::new(vec![0f32; shape.iter().product()], shape);
+        let empty = || Tensor::from_data(zeros(), (device, DType::F32));
         self.keys.resize_with(slabs, empty);
         self.values.resize_with(slabs, empty);
     }
