@@ -45,9 +45,9 @@ mod memory;
 #[cfg(feature = "mini")]
 mod mini;
 mod model;
-mod order;
 #[cfg(feature = "typeset")]
 mod optical;
+mod order;
 mod prompt;
 mod request;
 mod stream;

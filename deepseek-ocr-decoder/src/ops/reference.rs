@@ -49,7 +49,8 @@ pub fn expert_mlp(rows: Rows, x: Tensor<2>, routing: Routing, moe: &Moe) -> Tens
     for (expert, slots) in routed.into_iter().enumerate().filter(|(_, slots)| !slots.is_empty()) {
         let at = int_tensor(slots.iter().map(|slot| slot / chosen), &device);
         let slots = int_tensor(slots.into_iter(), &device);
-        let y = gated_mlp(rows, x.clone().select(0, at.clone()), &moe.experts.get(expert)) * weights.clone().select(0, slots);
+        let y = gated_mlp(rows, x.clone().select(0, at.clone()), &moe.experts.get(expert))
+            * weights.clone().select(0, slots);
         sum = sum.select_assign(0, at, y, IndexingUpdateOp::Add);
     }
     sum
