@@ -13,7 +13,7 @@ use deepseek_ocr_core::{Mode, TOKEN_SIDE};
 /// assert_eq!((style.width, style.height), (640, 640));
 ///
 /// // 3 lines of 7 characters on each vision token.
-/// let dense = Style::default().with_mode(Mode::Tiny).with_aligned(3, 7);
+/// let dense = Style::default().with_mode(Mode::Tiny).with_font(Font::sans_mono()).with_aligned(3, 7);
 /// assert_eq!(dense.size, 15.0);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
