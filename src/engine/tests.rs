@@ -38,8 +38,9 @@ fn sick(ocr: &DeepseekOcr) -> usize {
 fn a_request_whose_numbers_fail_ends_alone() {
     let ocr = model(|decoder, mini| {
         let (sick, weight) = (sick(mini), decoder.embed_tokens.weight.val());
-        let nan = Tensor::<2>::full([1, weight.dims()[1]], f32::NAN, (&weight.device(), weight.dtype()));
-        decoder.embed_tokens.weight = Param::from_tensor(weight.slice_assign([sick..sick + 1], nan));
+        let width = weight.dims()[1];
+        let nan = Tensor::<2>::full([1, width], f32::NAN, (&weight.device(), weight.dtype()));
+        decoder.embed_tokens.weight = Param::from_tensor(weight.slice_assign([sick..sick + 1, 0..width], nan));
     });
     let engine = Engine::new(&ocr, EngineOptions::default()).unwrap();
     let streams = ["Free OCR.", SICK, "Free OCR."].map(|prompt| engine.submit(request(prompt)).unwrap());
