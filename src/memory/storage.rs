@@ -5,7 +5,7 @@
 use super::{Decay, Held, Kept, KeptPage, OpticalMemory, RoundId};
 use crate::{
     DeepseekOcr,
-    optical::storage::{number, write_whole},
+    optical::storage::{number, parts, write_whole},
 };
 use deepseek_ocr_core::{Error, Mode, Result};
 use deepseek_ocr_preprocess::{Page, Style};
@@ -83,14 +83,7 @@ impl OpticalMemory {
 
     /// Fills an empty memory, or says what is wrong with the file.
     fn read(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-        let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-        let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let text = text.ok_or_else(|| format!("it has no metadata {KEY}"))?;
-        let json: Value = serde_json::from_str(text).map_err(|error| format!("metadata {KEY}: {error}"))?;
-        if json["version"] != VERSION {
-            return Err(format!("version {} is not read, expected {VERSION}", json["version"]));
-        }
+        let (file, json) = parts(bytes, KEY, VERSION)?;
         self.budget = number(&json["budget"], "budget")?;
         self.clock = number(&json["clock"], "clock")? as u64;
         self.next = number(&json["next"], "next")? as u64;

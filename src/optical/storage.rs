@@ -154,16 +154,22 @@ fn store(name: &str, vision: &VisionTokens, format: TokenFormat) -> Result<Vec<S
     ])
 }
 
-/// The text of a file, or what is wrong with it.
-fn read(bytes: &[u8], device: &Device) -> Result<OpticalText, String> {
+/// The tensors of a file, and the JSON that its metadata has under `key`; or what is wrong with it.
+pub(crate) fn parts<'a>(bytes: &'a [u8], key: &str, version: u64) -> Result<(SafeTensors<'a>, Value), String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-    let text = text.ok_or_else(|| format!("it has no metadata {KEY}"))?;
-    let json: Value = serde_json::from_str(text).map_err(|error| format!("metadata {KEY}: {error}"))?;
-    if json["version"] != VERSION {
-        return Err(format!("version {} is not read, expected {VERSION}", json["version"]));
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(key));
+    let text = text.ok_or_else(|| format!("it has no metadata {key}"))?;
+    let json: Value = serde_json::from_str(text).map_err(|error| format!("metadata {key}: {error}"))?;
+    if json["version"] != version {
+        return Err(format!("version {} is not read, expected {version}", json["version"]));
     }
+    Ok((file, json))
+}
+
+/// The text of a file, or what is wrong with it.
+fn read(bytes: &[u8], device: &Device) -> Result<OpticalText, String> {
+    let (file, json) = parts(bytes, KEY, VERSION)?;
     let mode = json["mode"].as_str().and_then(|mode| mode.parse::<Mode>().ok());
     let mut encoded: HashMap<String, VisionTokens> = HashMap::new();
     let mut pages = Vec::new();
