@@ -11,7 +11,10 @@ use deepseek_ocr::{
     decoder::{GenerateOptions, Generation, LoopStop, Prompt, Segment},
     preprocess,
 };
-use harness::{DecoderBench, EncoderBench, EncoderCost, Format, Machine, Options, Peak, Report, Work};
+use harness::{
+    DecoderBench, EncoderBench, EncoderCost, Format, Machine, Options, PAGE_HEIGHT, PAGE_WIDTH, Peak, Report, Work,
+    page,
+};
 use std::time::Instant;
 
 /// Tokens of the answer.
@@ -21,10 +24,6 @@ const FEW_TOKENS: usize = 40;
 /// Tokens of the prompt before and after the page, as in the released prompt for Markdown.
 const BEFORE: usize = 1;
 const AFTER: usize = 4;
-
-/// An A4 page at 150 dots an inch.
-const WIDTH: u32 = 1240;
-const HEIGHT: u32 = 1754;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,7 +79,7 @@ impl Bench {
         }
         let config = decoder.decoder.config();
         let vision = self.vision_limit(Mode::Small);
-        let prompt = BEFORE + Mode::Small.vision_tokens(WIDTH, HEIGHT) + AFTER;
+        let prompt = BEFORE + Mode::Small.vision_tokens(PAGE_WIDTH, PAGE_HEIGHT) + AFTER;
         let first = vision + machine.limit(Work::prefill(config, prompt, format.bits()), *format);
         let step = machine.limit(Work::step(config, 1, format.bits()), *format);
         let steps = (tokens - 1) as f64;
@@ -130,12 +129,4 @@ impl Bench {
         assert_eq!(generation.ids(0).len(), tokens);
         Ok(Times { vision: vision_seconds, first, whole: seconds() })
     }
-}
-
-fn page() -> Page {
-    let noise = |x: u32, y: u32| (x ^ y << 11).wrapping_mul(2_654_435_761).to_be_bytes();
-    Page::from(image::RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
-        let [r, g, b, _] = noise(x, y);
-        image::Rgb([r, g, b])
-    }))
 }

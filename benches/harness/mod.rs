@@ -12,7 +12,7 @@ mod weights;
 pub use cost::{EncoderCost, Work, decoder_weights, distinct_experts};
 pub use machine::{Machine, Memory};
 pub use memory::{Peak, resident};
-pub use model::{DecoderBench, EncoderBench, Format, released_decoder, view};
+pub use model::{DecoderBench, EncoderBench, Format, PAGE_HEIGHT, PAGE_WIDTH, page, released_decoder, view};
 pub use options::Options;
 pub use report::{Report, fastest, fastest_when_warm};
 pub use weights::{Storage, fill};

@@ -4,7 +4,7 @@ use super::{Options, Storage, fill};
 use anyhow::Result;
 use clap::ValueEnum;
 use deepseek_ocr::{
-    DeepseekOcr, Device, Precision,
+    DeepseekOcr, Device, Page, Precision,
     decoder::{Decoder, DecoderConfig},
     encoder::{Encoder, EncoderConfig},
 };
@@ -24,6 +24,11 @@ pub enum Format {
     /// Blocks of 4 bits.
     Q4,
 }
+
+/// An A4 page at 150 dots an inch.
+pub const PAGE_WIDTH: u32 = 1240;
+/// Its height.
+pub const PAGE_HEIGHT: u32 = 1754;
 
 /// The encoder with its dimensions.
 #[derive(Debug)]
@@ -152,4 +157,13 @@ pub fn released_decoder() -> DecoderConfig {
 pub fn view(side: u32, seed: u32) -> View {
     let pixels = (0..side * side * 3).map(|i| ((i ^ seed << 8).wrapping_mul(2_654_435_761) >> 24) as u8);
     View::new(side, pixels.collect())
+}
+
+/// A page of noise of the size of a scan.
+pub fn page() -> Page {
+    let noise = |x: u32, y: u32| (x ^ y << 11).wrapping_mul(2_654_435_761).to_be_bytes();
+    Page::from(image::RgbImage::from_fn(PAGE_WIDTH, PAGE_HEIGHT, |x, y| {
+        let [r, g, b, _] = noise(x, y);
+        image::Rgb([r, g, b])
+    }))
 }

@@ -161,7 +161,8 @@ impl Encoder {
     pub fn pixels(&self, views: &[&View]) -> Tensor<4> {
         let side = views.first().expect("at least one view").side();
         assert!(views.iter().all(|view| view.side() == side), "views of one call have one side");
-        let mut values = Vec::new();
+        // At its full size at once: a buffer that grows takes up to twice the space.
+        let mut values = Vec::with_capacity(views.iter().map(|view| view.pixels().len()).sum());
         for view in views {
             view.normalize_into(&mut values);
         }
