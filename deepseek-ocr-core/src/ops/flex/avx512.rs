@@ -107,6 +107,15 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn store_pairs(to: *mut u32, first: __m512, second: __m512) {
+            // SAFETY: besides, the types differ in name only.
+            unsafe {
+                let pairs = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                _mm512_storeu_si512(to.cast(), pairs);
+            }
+        }
+
+        #[inline(always)]
         unsafe fn transpose(from: *const u32, from_stride: Stride, to: *mut u32, to_stride: usize) {
             unsafe {
                 let row = |i: usize| _mm512_loadu_si512(from.byte_add(i * from_stride.0).cast());

@@ -115,6 +115,11 @@ pub(super) trait Simd: Copy {
         let _ = (acc, x, w);
         unreachable!("asked for a product of pairs where the CPU has none")
     }
+    /// Writes `first`, then `second`, in bf16; only for [`Isa::Avx512Bf16`].
+    unsafe fn store_pairs(to: *mut u32, first: Self::Vector, second: Self::Vector) {
+        let _ = (to, first, second);
+        unreachable!("asked for pairs where the CPU has none")
+    }
     /// Writes the transpose of a block of `LANES` x `LANES` words; strides are in words.
     unsafe fn transpose(from: *const u32, from_stride: Stride, to: *mut u32, to_stride: usize);
     /// Asks for the cache line at `from`, which need not be valid memory, into the second cache.

@@ -16,6 +16,12 @@ pub(super) trait Product: Send + Sync + 'static {
     /// The word that stands for the activations `numbers` (one or two, by [`STEP_WORDS`](Product::STEP_WORDS)).
     fn word(numbers: &[f32]) -> u32;
 
+    /// Writes `LANES` words of activations that lie side by side.
+    ///
+    /// # Safety
+    /// The instruction set, the numbers, and room for the words.
+    unsafe fn words<S: Simd>(from: *const f32, to: *mut u32);
+
     /// Where [`dot`](Product::dot) wants the activation word at a place of the `LANES * STEP_WORDS` that it reads.
     fn place(at: usize, lanes: usize) -> usize;
 
@@ -50,6 +56,12 @@ impl<T: Stored> Product for Exact<T> {
 
     fn word(numbers: &[f32]) -> u32 {
         numbers.first().map_or(0, |number| number.to_bits())
+    }
+
+    #[inline(always)]
+    unsafe fn words<S: Simd>(from: *const f32, to: *mut u32) {
+        // SAFETY: passed on to the caller.
+        unsafe { S::store(to.cast(), S::load(from)) }
     }
 
     fn place(at: usize, lanes: usize) -> usize {
@@ -92,6 +104,13 @@ impl Product for Pairs {
     fn word(numbers: &[f32]) -> u32 {
         let round = |at: usize| numbers.get(at).map_or(0, |&number| u32::from(round_to_bf16(number)));
         round(0) | round(1) << 16
+    }
+
+    /// Numbers below 2^-126 become zero, as they are to the product of pairs.
+    #[inline(always)]
+    unsafe fn words<S: Simd>(from: *const f32, to: *mut u32) {
+        // SAFETY: passed on to the caller.
+        unsafe { S::store_pairs(to, S::load(from), S::load(from.add(S::LANES))) }
     }
 
     fn place(at: usize, _: usize) -> usize {

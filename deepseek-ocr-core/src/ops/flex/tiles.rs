@@ -3,7 +3,7 @@
 //! A panel is `2 * LANES` columns; a tile is up to `TILE_ROWS` rows. Their product stays in registers over all inputs.
 
 use super::{
-    isa::{MAX_LANES, Simd, Work},
+    isa::{MAX_LANES, Simd, Stride, Work},
     product::{Pair, Product},
     stored::Stored,
 };
@@ -72,17 +72,55 @@ impl<P: Product> Work for PackTile<'_, P> {
 
     /// Step by step, in a step number by number, then row by row.
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let rows = self.x.len() / self.inputs;
+    unsafe fn run<S: Simd>(mut self) {
         let per_word = 2 / P::STEP_WORDS;
         let words = row_words::<P>(self.inputs);
         let whole = self.inputs / per_word;
+        let blocks = whole / S::LANES * S::LANES;
+        for at in (0..blocks).step_by(S::LANES) {
+            // SAFETY: a block of words of each row, and their places.
+            unsafe { self.pack_block::<S>(at) };
+        }
+        let rows = self.x.len() / self.inputs;
         for (row, x) in self.x.chunks_exact(self.inputs).enumerate() {
-            for at in 0..whole {
+            for at in blocks..whole {
                 self.to[at * rows + row] = P::word(&x[at * per_word..(at + 1) * per_word]);
             }
             for at in whole..words {
                 self.to[at * rows + row] = P::word(&x[(at * per_word).min(self.inputs)..]);
+            }
+        }
+    }
+}
+
+impl<P: Product> PackTile<'_, P> {
+    /// Packs the words `at..at + LANES` of all rows.
+    ///
+    /// # Safety
+    /// The instruction set, and that many words in each row.
+    #[inline(always)]
+    unsafe fn pack_block<S: Simd>(&mut self, at: usize) {
+        let (inputs, rows, from) = (self.inputs, self.x.len() / self.inputs, at * (2 / P::STEP_WORDS));
+        let mut block = [0; MAX_LANES * MAX_LANES];
+        let mut columns = [0; MAX_LANES * MAX_LANES];
+        for first in (0..rows).step_by(S::LANES) {
+            let group = S::LANES.min(rows - first);
+            // SAFETY: both buffers have room for a block.
+            unsafe {
+                for row in 0..group {
+                    let x = self.x[(first + row) * inputs + from..].as_ptr();
+                    P::words::<S>(x, block.as_mut_ptr().add(row * S::LANES));
+                }
+                S::transpose(block.as_ptr(), Stride(S::LANES * size_of::<u32>()), columns.as_mut_ptr(), S::LANES);
+            }
+            for (column, words) in columns.chunks_exact(S::LANES).take(S::LANES).enumerate() {
+                let to = &mut self.to[(at + column) * rows + first..];
+                // Whole vectors are quicker than their parts: what is too much lies where the next column goes.
+                if rows <= S::LANES && to.len() >= S::LANES {
+                    to[..S::LANES].copy_from_slice(words);
+                } else {
+                    to[..group].copy_from_slice(&words[..group]);
+                }
             }
         }
     }
