@@ -14,7 +14,7 @@ mod avx512;
 mod blocks;
 mod dots;
 mod gemm;
-mod isa;
+pub mod isa;
 mod kernel;
 mod layer;
 mod matrix;

@@ -2,14 +2,9 @@
 
 #![allow(unsafe_code)]
 
-#[cfg(not(target_arch = "x86_64"))]
-mod absent;
 mod attention;
-mod avx2;
-mod avx512;
 mod field;
 mod panels;
-mod portable;
 mod simd;
 
 use super::Activation;

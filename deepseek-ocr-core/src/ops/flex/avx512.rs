@@ -74,8 +74,38 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn round(vector: __m512) -> __m512 {
+            unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(vector) }
+        }
+
+        #[inline(always)]
+        unsafe fn scale(vector: __m512, exponent: __m512) -> __m512 {
+            unsafe { _mm512_scalef_ps(vector, exponent) }
+        }
+
+        #[inline(always)]
+        unsafe fn largest(vector: __m512) -> f32 {
+            unsafe { _mm512_reduce_max_ps(vector) }
         }
 
         #[inline(always)]

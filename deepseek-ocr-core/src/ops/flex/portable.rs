@@ -45,8 +45,43 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
         std::array::from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn round(vector: Self::Vector) -> Self::Vector {
+        // Beyond 2^23 every f32 is whole; below, this sum leaves no room for a fraction.
+        const WHOLE: f32 = 12_582_912.0;
+        vector.map(|x| if x.abs() < 4_194_304.0 { (x + WHOLE) - WHOLE } else { x })
+    }
+
+    #[inline(always)]
+    unsafe fn scale(vector: Self::Vector, exponent: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| {
+            let biased = exponent[i].clamp(-127.0, 127.0) as i32 + 127;
+            vector[i] * f32::from_bits((biased as u32) << 23)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn largest(vector: Self::Vector) -> f32 {
+        vector.into_iter().fold(f32::NEG_INFINITY, |largest, x| if largest > x { largest } else { x })
     }
 
     #[inline(always)]

@@ -10,9 +10,15 @@ mod tests;
 use super::{
     field::{Field, Part, Window},
     panels::{Buffer, pack_columns, pack_rows},
-    simd::{self, Product, Simd, Work},
+    simd::{self, Product, Work},
 };
-use deepseek_ocr_core::ops::{Precision, flex::Isa};
+use deepseek_ocr_core::ops::{
+    Precision,
+    flex::{
+        Isa,
+        isa::{MAX_LANES, Simd},
+    },
+};
 use group::Group;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -22,7 +28,7 @@ const GROUP_QUERIES: usize = 192;
 /// Keys of a block in panels: 64 KiB of packed keys for heads of 64, and as many of values.
 const BLOCK_PANELS: usize = 8;
 /// Distance of two rows of scores: a block of the widest instruction set, and a cache line against aliasing.
-const SCORES_STRIDE: usize = BLOCK_PANELS * 2 * simd::MAX_LANES + 16;
+const SCORES_STRIDE: usize = BLOCK_PANELS * 2 * MAX_LANES + 16;
 /// Queries of a task at least: for fewer, packing the keys costs too much.
 const TASK_QUERIES: usize = 256;
 /// Tasks for each thread, so that a slow one does not hold up the rest.

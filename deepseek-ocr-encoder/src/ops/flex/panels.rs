@@ -1,6 +1,7 @@
 //! Matrices packed in the order in which registers want them, and the product of a tile with a panel of them.
 
-use super::simd::{Product, Simd};
+use super::simd::Product;
+use deepseek_ocr_core::ops::flex::isa::Simd;
 
 /// Sums of one row of a tile with one panel.
 pub(super) type Pair<S> = [<S as Simd>::Vector; 2];

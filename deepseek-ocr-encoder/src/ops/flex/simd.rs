@@ -1,7 +1,14 @@
-//! Which vector instructions the encoder's kernels run on: chosen at run time, written once over [`Simd`] and [`Product`].
+//! How the encoder's kernels run on core's vector instructions: products of f32 or of pairs of bf16, tiles of a height that the
+//! registers allow.
 
-use super::{avx2, avx512, portable};
-use deepseek_ocr_core::ops::{Precision, flex::Isa};
+use deepseek_ocr_core::ops::{
+    Precision,
+    flex::{
+        Isa,
+        isa::{self, Simd},
+    },
+};
+use std::marker::PhantomData;
 
 /// A piece of work on one thread, compiled once for each instruction set and product.
 pub(super) trait Work {
@@ -23,72 +30,30 @@ pub(super) unsafe fn run<W: Work>(isa: Isa, precision: Precision, work: W) -> W:
     // SAFETY: passed on to the caller.
     unsafe {
         match (isa, precision) {
-            (Isa::Avx512Bf16, Precision::Bf16) => avx512::run_with_bf16(work),
-            (Isa::Avx512Bf16 | Isa::Avx512, _) => avx512::run(work),
-            (Isa::Avx2, _) => avx2::run(work),
-            _ => work.run::<portable::Portable, Floats, 6>(),
+            (Isa::Avx512Bf16, Precision::Bf16) => isa.run(With::<W, Pairs>(work, PhantomData)),
+            _ => isa.run(With::<W, Floats>(work, PhantomData)),
         }
     }
 }
 
-/// Vectors of f32.
-///
-/// # Safety
-/// Every function needs the instruction set; those that take a pointer read or write as many numbers as they say.
-pub(super) trait Simd: Copy {
-    type Vector: Copy;
-    /// Numbers in a vector; at most 16.
-    const LANES: usize;
+/// Work with a product.
+struct With<W, P>(W, PhantomData<P>);
 
-    unsafe fn splat(value: f32) -> Self::Vector;
-    unsafe fn load(from: *const f32) -> Self::Vector;
-    unsafe fn store(to: *mut f32, vector: Self::Vector);
-    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// `a * b + c`; one rounding, or two on the portable path.
-    unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The larger one; `b` if either is not a number.
-    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    unsafe fn round(vector: Self::Vector) -> Self::Vector;
-    /// `vector * 2^exponent` for a whole `exponent`; zero where that is below 2^-126, for a `vector` near 1.
-    unsafe fn scale(vector: Self::Vector, exponent: Self::Vector) -> Self::Vector;
-    unsafe fn largest(vector: Self::Vector) -> f32;
-    unsafe fn sum(vector: Self::Vector) -> f32;
-    /// Adds to each lane the products of a pair of bf16; only where a work was given [`Pairs`].
-    unsafe fn dot_pairs(acc: Self::Vector, x: Self::Vector, w: Self::Vector) -> Self::Vector {
-        let _ = (acc, x, w);
-        unreachable!("asked for a product of pairs where the CPU has none")
-    }
-    /// Writes `first`, then `second`, in bf16; only where a work was given [`Pairs`].
-    unsafe fn store_pairs(to: *mut u32, first: Self::Vector, second: Self::Vector) {
-        let _ = (to, first, second);
-        unreachable!("asked for pairs where the CPU has none")
-    }
+impl<W: Work, P: Product> isa::Work for With<W, P> {
+    type Output = W::Output;
 
-    /// `2^x` with a relative error below `1e-7`, which is that of the rounded sums around it.
     #[inline(always)]
-    unsafe fn exp2(x: Self::Vector) -> Self::Vector {
+    unsafe fn run<S: Simd>(self) -> W::Output {
         // SAFETY: passed on to the caller.
         unsafe {
-            // Below, the result is zero anyway, and minus infinity would give infinity minus infinity.
-            let x = Self::max(Self::splat(EXP2_ZERO), x);
-            let whole = Self::round(x);
-            let rest = Self::sub(x, whole);
-            let [first, others @ ..] = EXP2;
-            let power = others
-                .into_iter()
-                .fold(Self::splat(first), |sum, factor| Self::mul_add(sum, rest, Self::splat(factor)));
-            Self::scale(power, whole)
+            // Twice as many sums as rows, and what meets them, fit into 32 registers or into 16.
+            match S::LANES {
+                16 => self.0.run::<S, P, 12>(),
+                _ => self.0.run::<S, P, 6>(),
+            }
         }
     }
 }
-
-/// Powers of two at which nothing is left of an f32.
-const EXP2_ZERO: f32 = -200.0;
-
-/// `2^x` over -1/2..1/2 by least squares of the relative error at Chebyshev's points: at most 7.7e-8 off. Highest first.
-const EXP2: [f32; 6] = [0.001_326_697, 0.009_675_46, 0.055_507_426, 0.240_221_22, 0.693_146_95, 1.000_000_1];
 
 /// How two matrices meet: as f32, or as pairs of bf16.
 pub(super) trait Product {
@@ -168,6 +133,3 @@ fn round_to_bf16(number: f32) -> u32 {
     // Rounding could carry the payload of a NaN into an infinity.
     if number.is_nan() { bits | 0x40_0000 } else { rounded }
 }
-
-/// The widest vector of all instruction sets, for buffers on the stack.
-pub(super) const MAX_LANES: usize = 16;

@@ -55,7 +55,6 @@ pub(super) trait Integers: Simd {
     /// Adds the products of each output's four levels with four of activations.
     unsafe fn dot(sums: Self::Sums, weights: Self::Levels, x: u32) -> Self::Sums;
     unsafe fn to_float(sums: Self::Sums) -> Self::Vector;
-    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
 }
 
 const LANES: usize = Portable::LANES;
@@ -99,10 +98,5 @@ impl Integers for Portable {
     #[inline(always)]
     unsafe fn to_float(sums: Self::Sums) -> Self::Vector {
         sums.map(|sum| sum as f32)
-    }
-
-    #[inline(always)]
-    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
-        std::array::from_fn(|i| a[i] * b[i])
     }
 }

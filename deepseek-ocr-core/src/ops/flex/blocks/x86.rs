@@ -80,11 +80,6 @@ impl Integers for Avx512 {
     unsafe fn to_float(sums: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(sums) }
     }
-
-    #[inline(always)]
-    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
 }
 
 // SAFETY of every block: as above.
@@ -128,10 +123,5 @@ impl Integers for Avx2 {
     #[inline(always)]
     unsafe fn to_float(sums: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_mul_ps(a, b) }
     }
 }

@@ -4,8 +4,9 @@ use super::{BLOCK_PANELS, GROUP_QUERIES, Output, SCORES_STRIDE, Scratch, Sizes};
 use crate::ops::flex::{
     field::{Part, Window},
     panels::{Pair, Tile, multiply, pack_line},
-    simd::{Product, Simd},
+    simd::Product,
 };
+use deepseek_ocr_core::ops::flex::isa::Simd;
 use std::{f32::consts::LOG2_E, ops::Range};
 
 /// Queries with the sums they have gathered so far.
