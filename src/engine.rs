@@ -6,7 +6,7 @@ mod stream;
 mod worker;
 
 pub use options::{EngineOptions, WhenFull};
-pub use stream::EngineStream;
+pub use stream::{EngineCanceller, EngineStream};
 
 use crate::{DeepseekOcr, Request, Transcript, threads::Threads};
 use deepseek_ocr_core::{Error, Result};
@@ -171,7 +171,7 @@ impl Door {
         let (events, receiver) = mpsc::channel();
         let job = Job { order, blocks, events, cancelled: Arc::clone(&cancelled), id: 0 };
         let id = self.shared.submit(job, self.options.when_full)?;
-        let ticket = Ticket { id, cancelled, shared: Arc::clone(&self.shared) };
+        let ticket = Ticket(EngineCanceller { id, cancelled, shared: Arc::clone(&self.shared) });
         Ok(EngineStream::new(ticket, receiver, self.model.tokenizer().stream(), source))
     }
 }

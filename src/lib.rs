@@ -72,7 +72,7 @@ pub use deepseek_ocr_preprocess::{
     Arrangement, Compression, Fitted, Font, Margins, Missing, Style, Typeset, TypesetPage, Typesetter,
 };
 pub use device::{DEVICES, device};
-pub use engine::{Engine, EngineOptions, EngineStream, Load, WhenFull};
+pub use engine::{Engine, EngineCanceller, EngineOptions, EngineStream, Load, WhenFull};
 #[cfg(feature = "hub")]
 pub use hub::{Hub, Progress};
 pub use loader::Loader;

@@ -26,13 +26,32 @@ pub struct EngineStream {
     ended: bool,
 }
 
-/// What it takes to withdraw a request; a request is withdrawn when it is dropped.
-#[derive(Debug)]
-pub(super) struct Ticket {
+/// Ends a request from any thread, while another one waits for the next piece of its [`EngineStream`].
+///
+/// A service that learns on one thread that a client has gone away, while another thread waits in the stream's iterator, has the
+/// request leave the queue or the batch so. Dropping this does nothing.
+///
+/// ```no_run
+/// # use deepseek_ocr::{DeepseekOcr, Device, Engine, EngineOptions, Finish, Page};
+/// # let ocr = DeepseekOcr::from_dir("DeepSeek-OCR", &Device::flex())?;
+/// # let engine = Engine::new(&ocr, EngineOptions::default())?;
+/// let stream = engine.submit(Page::open("invoice.png")?)?;
+/// let canceller = stream.canceller();
+/// let reading = std::thread::spawn(move || stream.finish());
+/// canceller.cancel();
+/// # let _ = reading;
+/// # Ok::<(), deepseek_ocr::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct EngineCanceller {
     pub(super) id: u64,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) shared: Arc<Shared>,
 }
+
+/// A request is withdrawn when it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket(pub(super) EngineCanceller);
 
 impl EngineStream {
     pub(super) fn new(ticket: Ticket, events: Receiver<Event>, pieces: TextStream, source: Source) -> Self {
@@ -43,7 +62,12 @@ impl EngineStream {
     /// Ends the answer here; [`finish`](Self::finish) then gives what was written, as
     /// [`Finish::Cancelled`](crate::Finish::Cancelled).
     pub fn cancel(&mut self) {
-        self.ticket.withdraw();
+        self.ticket.0.cancel();
+    }
+
+    /// What [`cancel`](Self::cancel)s this stream from another thread.
+    pub fn canceller(&self) -> EngineCanceller {
+        self.ticket.0.clone()
     }
 
     /// Waits for the answer's end.
@@ -99,15 +123,16 @@ impl Iterator for EngineStream {
             Err(error) => {
                 self.ended = true;
                 self.answer.finish = Finish::Failed;
-                self.ticket.withdraw();
+                self.ticket.0.cancel();
                 Some(Err(error))
             }
         }
     }
 }
 
-impl Ticket {
-    fn withdraw(&self) {
+impl EngineCanceller {
+    /// Ends the answer where it is, as [`Finish::Cancelled`](crate::Finish::Cancelled); nothing if it has ended.
+    pub fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
         self.shared.withdraw(self.id);
     }
@@ -115,6 +140,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.withdraw();
+        self.0.cancel();
     }
 }

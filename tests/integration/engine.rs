@@ -133,6 +133,30 @@ fn streams_give_pieces_and_a_cancelled_one_keeps_them() {
 }
 
 #[test]
+fn a_stream_that_another_thread_waits_for_can_be_cancelled() {
+    let (page, _) = pages().remove(1);
+    let engine = Engine::new(&mini(), EngineOptions::default().with_rows(1)).unwrap();
+    let (mut running, queued) =
+        (engine.submit(short(&page, 3000)).unwrap(), engine.submit(short(&page, 3000)).unwrap());
+    running.next().unwrap().unwrap();
+    let cancellers = [queued.canceller(), running.canceller()];
+    let [queued, running] = [queued, running].map(|stream| thread::spawn(move || stream.finish().unwrap()));
+    cancellers[0].cancel();
+    let queued = queued.join().unwrap();
+    assert_eq!((queued.finish(), queued.text(), engine.load().waiting), (Finish::Cancelled, "", 0));
+    cancellers[1].cancel();
+    assert_eq!(running.join().unwrap().finish(), Finish::Cancelled);
+    until("nothing runs", || engine.load().running == 0);
+    assert_idle(&engine);
+    // What has ended stays as it ended.
+    let ended = engine.submit(short(&page, 2)).unwrap();
+    let canceller = ended.canceller();
+    until("it has ended", || engine.load().running + engine.load().waiting == 0);
+    canceller.cancel();
+    assert_eq!(ended.finish().unwrap().finish(), Finish::Length);
+}
+
+#[test]
 fn a_full_queue_refuses_or_waits_in_order_as_asked() {
     let (page, _) = pages().remove(2);
     let ocr = mini();
