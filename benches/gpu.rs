@@ -29,6 +29,9 @@ const POSITIONS: usize = 300;
 const FEW_POSITIONS: usize = 20;
 const STEPS: usize = 40;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 struct GpuOptions {
     #[command(flatten)]

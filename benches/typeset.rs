@@ -11,7 +11,10 @@ use harness::{Machine, Options, Report, fastest};
 /// Characters of the page.
 const CHARACTERS: usize = 3000;
 
-const PROSE: &str = include_str!("../assets/mini/README.md");
+const PROSE: &str = include_str!("../examples/compression_study/texts/prose.txt");
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let options = Options::get();

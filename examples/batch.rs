@@ -7,6 +7,10 @@ use anyhow::Context;
 use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request, Task};
 use std::time::Instant;
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let mut images: Vec<String> = std::env::args().skip(1).collect();
     if images.is_empty() {

@@ -7,6 +7,10 @@
 use deepseek_ocr::{DEVICES, DeepseekOcr, Mode, Page, Request, Task};
 use std::time::Instant;
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let page = Page::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page.png"))?;
     let request = Request::new(page).with_mode(Mode::Tiny).with_task(Task::FreeOcr);

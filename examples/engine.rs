@@ -7,6 +7,10 @@ use clap::Parser;
 use deepseek_ocr::{DeepseekOcr, Device, Engine, EngineOptions, Mode, Page, Request, Task};
 use std::{thread, time::Instant};
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Options {
     /// Page images, taken in turns; without them the shipped page.

@@ -10,6 +10,10 @@ use clap::Parser;
 use deepseek_ocr::{Decay, DeepseekOcr, Device, Mode, OpticalMemory, Pin, Style};
 use std::{collections::HashMap, path::PathBuf};
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Options {
     /// Vision tokens that the whole memory may take

@@ -10,6 +10,10 @@ use clap::Parser;
 use deepseek_ocr::{DeepseekOcr, Device, Error, Mode, NoRepeat, Page, Request, Task, Weights, decoder::Segment};
 use std::path::{Path, PathBuf};
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Options {
     /// A folder with stored weights; by default that of the embedded mini checkpoint.

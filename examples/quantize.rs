@@ -10,6 +10,10 @@ use std::{
     time::Instant,
 };
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Options {
     /// A folder as it is on the Hugging Face hub.

@@ -14,6 +14,10 @@ use std::{
     time::Instant,
 };
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Options {
     /// The page; by default one that the mini checkpoint can read.

@@ -6,6 +6,10 @@
 use deepseek_ocr::{DeepseekOcr, Device, Mode, Page, Request, Task};
 use std::io::Write;
 
+/// Keeps memory, as every program with a model should; the crate's documentation says why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Characters after which the reader has seen enough.
 const ENOUGH: usize = 200;
 
