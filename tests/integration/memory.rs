@@ -56,40 +56,77 @@ fn the_budget_holds_under_ten_thousand_actions() {
     let style = Style::mini().with_page(128, 64);
     let decay = Decay::new(Mode::Large).then(3, Mode::Base).then(8, Mode::Tiny).gone_after(60);
     let mut memory = memory(style, 2500).with_decay(decay).unwrap();
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut random = |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    };
-    let (mut most, mut recalled) = (0, 0);
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let (mut most, mut recalled, mut forgotten) = (0, 0, Vec::new());
+    let mut before: Vec<Round> = Vec::new();
     for action in 0..10_000 {
-        let ids: Vec<RoundId> = memory.rounds().map(|round| round.id).collect();
-        let any = ids.get(random(ids.len().max(1) as u64) as usize).copied();
-        match (random(1000), any) {
-            (0..400, _) | (_, None) => {
-                let words = 1 + random(12) as usize;
-                // It fails only where pinned rounds leave no room.
-                let remembered = memory.remember(&"words ".repeat(words));
-                let room =
-                    memory.budget() - memory.rounds().filter(|r| r.pinned).map(|r| r.vision_tokens).sum::<usize>();
-                assert!(remembered.is_ok() || room < 6 * 73, "action {action}: {remembered:?} with room for {room}");
+        let any = before.get(random.below(before.len().max(1))).copied();
+        match (random.below(1000), any) {
+            (0..380, _) | (_, None) => remember(&mut memory, 1 + random.below(12)),
+            (380..580, _) => memory.fade().unwrap(),
+            (580..600, _) => {
+                // What is pinned, and the newest round, may be over the new budget: then the old one stays.
+                let budget = 1500 + random.below(1000);
+                let pinned: usize = before.iter().filter(|round| round.pinned).map(|round| round.vision_tokens).sum();
+                assert!(memory.set_budget(budget).is_ok() || pinned + 6 * 73 > budget, "action {action}");
             }
-            (400..600, _) => memory.fade().unwrap(),
-            (600..750, Some(id)) => memory.forget(id).unwrap(),
-            (750..800, Some(id)) => memory.pin(id, Pin::Hold).unwrap(),
-            (800..998, Some(id)) => memory.pin(id, Pin::Release).unwrap(),
-            (_, Some(id)) => {
-                let expected = memory.rounds().find(|round| round.id == id).unwrap().vision_tokens;
-                assert_eq!(memory.encoded(id).unwrap().vision_tokens(), expected);
+            (600..750, Some(round)) => {
+                memory.forget(round.id).unwrap();
+                forgotten.push(round.id);
+            }
+            (750..800, Some(round)) => memory.pin(round.id, Pin::Hold).unwrap(),
+            (800..998, Some(round)) => memory.pin(round.id, Pin::Release).unwrap(),
+            (_, Some(round)) => {
+                assert_eq!(memory.encoded(round.id).unwrap().vision_tokens(), round.vision_tokens);
+                assert_eq!(
+                    memory.recall(round.id).unwrap().pages().len(),
+                    memory.encoded(round.id).unwrap().pages().len()
+                );
                 recalled += 1;
             }
         }
+        let after: Vec<Round> = memory.rounds().collect();
         assert!(memory.vision_tokens() <= memory.budget(), "action {action}");
+        check_fading(&before, &after, action);
         most = most.max(memory.vision_tokens());
+        before = after;
     }
     assert!(most > 2000 && recalled > 5, "the budget was used: {most}, {recalled}");
+    let gone = |&id: &RoundId| matches!(memory.recall(id), Err(Error::InvalidRequest { field: "round", .. }));
+    assert!(forgotten.len() > 500 && forgotten.iter().all(gone));
+}
+
+/// Remembers so many words; that fails only where pinned rounds leave no room.
+fn remember(memory: &mut OpticalMemory, words: usize) {
+    let remembered = memory.remember(&"words ".repeat(words));
+    let room = memory.budget() - memory.rounds().filter(|r| r.pinned).map(|r| r.vision_tokens).sum::<usize>();
+    assert!(remembered.is_ok() || room < 6 * 73, "{remembered:?} with room for {room}");
+}
+
+/// No round becomes clearer, comes back or leaves its place, and what is pinned stays as it is.
+fn check_fading(before: &[Round], after: &[Round], action: usize) {
+    assert!(after.is_sorted_by(|a, b| a.id < b.id && a.age >= b.age), "action {action}");
+    for round in after {
+        match before.iter().find(|old| old.id == round.id) {
+            Some(old) if old.pinned && round.pinned => {
+                assert_eq!(old.vision_tokens, round.vision_tokens, "action {action}")
+            }
+            Some(old) => assert!(round.vision_tokens <= old.vision_tokens, "action {action}"),
+            None => assert_eq!(round.age, 0, "action {action}"),
+        }
+    }
+}
+
+/// Xorshift.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! Text as vision tokens and back, by the embedded checkpoint.
 
-use crate::mini::precision;
+use crate::mini::{DROP, RECORDED, precision};
 use deepseek_ocr::{
     DeepseekOcr, EncodedPages, Error, Finish, Missing, Mode, OpticalText, Page, Style, TokenFormat, VisionTokens,
 };
 use serde_json::Value;
+use std::{path::Path, process::Command};
 
 const SAMPLES: &str = include_str!("../data/mini/samples.json");
 
-/// What the checkpoint's README says of full pages, and how much less fails.
-const RECORDED: f64 = 0.979;
-const DROP: f64 = 0.02;
+/// Names the file that another process of these tests reads.
+const STORED: &str = "DEEPSEEK_OCR_STORED_TEXT";
 
 /// Texts that were held out of the training, in lines as they stand on a page, on pages of their own.
 fn held_out(pages: usize) -> (String, Vec<String>) {
@@ -88,6 +88,31 @@ fn stored_text_is_read_as_before() {
         // Saved over itself, nothing else is left behind.
         stored.save(&path, format).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn what_one_process_stored_another_one_reads() {
+    let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
+    if let Some(path) = std::env::var_os(STORED) {
+        // The other process: it has the file and nothing else.
+        let stored = OpticalText::open(&path, &crate::device()).unwrap();
+        let read = ocr.decompress(&stored).unwrap().text();
+        return std::fs::write(Path::new(&path).with_extension("txt"), read).unwrap();
+    }
+    let (text, _) = held_out(2);
+    let optical = compress(&ocr, &text);
+    let before = ocr.decompress(&optical).unwrap().text();
+    assert!(before.len() > 800);
+    let folder = tempfile::tempdir().unwrap();
+    for format in [TokenFormat::Bf16, TokenFormat::Q8] {
+        let path = folder.path().join(format!("{format:?}.safetensors"));
+        optical.save(&path, format).unwrap();
+        let this = ["optical::what_one_process_stored_another_one_reads", "--exact"];
+        let run = Command::new(std::env::current_exe().unwrap()).args(this).env(STORED, &path).output().unwrap();
+        assert!(run.status.success(), "{format:?}: {}", String::from_utf8_lossy(&run.stdout));
+        let read = std::fs::read_to_string(path.with_extension("txt")).expect("the other process ran the test");
+        assert_eq!(read, before, "{format:?}");
     }
 }
 
