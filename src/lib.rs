@@ -31,8 +31,19 @@
 //! # Features
 //!
 //! `flex` (default) is the CPU; `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` are GPUs; several may be on, and a [`Device`] chooses
-//! at run time. `hub` (default) downloads models; `typeset` (default) sets text on pages ([`Page::typeset`]); `mini` embeds a small
-//! checkpoint that reads without any download.
+//! at run time. `hub` (default) downloads models; `typeset` (default) sets text on pages ([`Page::typeset`]); `cjk` embeds a
+//! font for Chinese, Japanese and Korean; `mini` embeds a small checkpoint that reads without any download.
+//!
+//! # Memory
+//!
+//! Operations allocate their results anew. The system's allocators give buffers above some size (32 MB in glibc) back at once and
+//! clear them page by page when they are asked for the next; a program should set one that keeps them, as the examples and
+//! benches here do:
+//!
+//! ```ignore
+//! #[global_allocator]
+//! static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+//! ```
 
 mod config;
 mod device;

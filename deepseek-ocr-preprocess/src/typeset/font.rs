@@ -10,11 +10,13 @@ use std::{
 static SANS: LazyLock<Font> = LazyLock::new(|| embedded(include_bytes!("../../fonts/DejaVuSans.ttf")));
 static SANS_MONO: LazyLock<Font> = LazyLock::new(|| embedded(include_bytes!("../../fonts/DejaVuSansMono.ttf")));
 static SERIF: LazyLock<Font> = LazyLock::new(|| embedded(include_bytes!("../../fonts/DejaVuSerif.ttf")));
+#[cfg(feature = "cjk")]
+static CJK: LazyLock<Font> = LazyLock::new(|| embedded(include_bytes!("../../fonts/DroidSansFallback.ttf")));
 
 /// A font with outlines (TrueType or CFF). A clone shares the data.
 ///
 /// Three are embedded; together they cover Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian, mathematics and many
-/// symbols. Other scripts, Chinese, Japanese and Korean among them, need a font of the user's own
+/// symbols. Chinese, Japanese and Korean come with the feature `cjk`; other scripts need a font of the user's own
 /// ([`Style::with_fallback`](crate::Style::with_fallback)).
 ///
 /// ```
@@ -63,6 +65,12 @@ impl Font {
         SERIF.clone()
     }
 
+    /// Droid Sans Fallback: Chinese (traditional and simplified), Japanese and Korean, and nothing else.
+    #[cfg(feature = "cjk")]
+    pub fn cjk() -> Self {
+        CJK.clone()
+    }
+
     /// A font from the bytes of its file (TTF, OTF).
     ///
     /// # Errors
@@ -90,8 +98,14 @@ impl Font {
     }
 
     /// Every font that is embedded, in the order in which they stand in for one that lacks a character.
-    pub(crate) fn all_embedded() -> [Self; 3] {
-        [Self::sans(), Self::sans_mono(), Self::serif()]
+    pub(crate) fn all_embedded() -> Vec<Self> {
+        vec![
+            Self::sans(),
+            Self::sans_mono(),
+            Self::serif(),
+            #[cfg(feature = "cjk")]
+            Self::cjk(),
+        ]
     }
 
     pub(crate) fn face(&self) -> &harfrust::Font {
@@ -180,8 +194,8 @@ mod tests {
 
     #[test]
     fn the_embedded_fonts_are_read() {
-        let names = Font::all_embedded().map(|font| font.name().to_owned());
-        assert_eq!(names, ["DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif"]);
+        let names: Vec<String> = Font::all_embedded().iter().map(|font| font.name().to_owned()).collect();
+        assert_eq!(names[..3], ["DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif"]);
         let LineMetrics { ascent, descent } = Font::sans_mono().line();
         assert_eq!((ascent, descent, Font::sans_mono().units_per_em()), (1901, 483, 2048));
         assert_eq!(Font::sans_mono().advance('m'), 1233);

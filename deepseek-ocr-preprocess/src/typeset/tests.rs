@@ -15,6 +15,9 @@ const MIXED: &str = "Ligatures in office, kerning in AVATAR; “quotes” — da
 /// Of the pixels; they change only with the fonts, the text stack or this module.
 const PINNED: [&str; 4] = ["ab08acf99a3b8b45", "08fd80b4fb244a67", "7d969ea0d75aca4f", "b2699b354c0fae9b"];
 
+#[cfg(feature = "cjk")]
+const PINNED_CJK: &str = "778bc10452501627";
+
 fn digest(typeset: &Typeset) -> String {
     let mut hash = Sha256::new();
     typeset.pages().iter().for_each(|page| hash.update(page.page.rgb().as_raw()));
@@ -68,12 +71,22 @@ fn no_text_has_no_page_and_a_line_feed_has_one() {
 
 #[test]
 fn what_no_font_has_is_reported() {
-    let typeset = Page::typeset("ab中c\n\u{1}文 \u{ad}\u{feff}\u{3000}x", &Style::mini()).expect("a good style");
+    let typeset = Page::typeset("ab𒀀c\n\u{1}𒀁 \u{ad}\u{feff}\u{3000}x", &Style::mini()).expect("a good style");
     let missing = |character, at| Missing { character, at };
-    assert_eq!(typeset.missing(), [missing('中', 2), missing('\u{1}', 7), missing('文', 8)]);
+    assert_eq!(typeset.missing(), [missing('𒀀', 2), missing('\u{1}', 8), missing('𒀁', 9)]);
 
     let style = Style::mini().with_fallback(Font::from_bytes(CJK).expect("a font"));
     assert_eq!(Page::typeset("中文 日本語の、한국어。", &style).expect("a good style").missing(), []);
+}
+
+/// The feature's font stands in for what the others lack, in whatever style.
+#[cfg(feature = "cjk")]
+#[test]
+fn chinese_japanese_and_korean_are_set() {
+    let text = "深度求索的光学压缩。日本語の文字、カタカナ。한국어 글자도.";
+    let typeset = Page::typeset(text, &Style::mini()).expect("a good style");
+    assert_eq!(typeset.missing(), []);
+    assert_eq!(digest(&typeset), PINNED_CJK);
 }
 
 #[test]
