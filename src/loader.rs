@@ -115,6 +115,15 @@ impl Loader {
         assemble(&config, &tokenizer, &checkpoint, Place { weights: self.weights, device, threads })
     }
 
+    /// The stages that `config.json` describes, with random weights: where training begins.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), for the configuration.
+    pub fn untrained(self) -> Result<(Encoder, Decoder)> {
+        let (config, device) = (self.config()?, self.device.clone().unwrap_or_default());
+        Ok((config.encoder.init(&device), config.decoder.init(&device).with_precision(self.precision)))
+    }
+
     fn config(&self) -> Result<ModelConfig> {
         let mut config = ModelConfig::parse(&json(&self.folder.join("config.json"))?)?;
         config.encoder = config.encoder.with_precision(self.precision);

@@ -2,11 +2,13 @@
 
 mod files;
 mod loading;
+mod parameters;
 mod place;
 mod upload;
 mod writing;
 
 pub use loading::Loading;
+pub use parameters::Parameters;
 pub use place::Names;
 
 use crate::{

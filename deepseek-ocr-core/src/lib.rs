@@ -12,7 +12,7 @@ pub mod quant;
 mod views;
 mod vision_tokens;
 
-pub use checkpoint::{Checkpoint, Loading, Names};
+pub use checkpoint::{Checkpoint, Loading, Names, Parameters};
 pub use error::{BoxError, Error, Result};
 pub use linear::{LinearWeight, StoredLinear, StoredLinearConfig, TokenEmbedding};
 pub use mode::{Fit, Geometry, Mode, TOKEN_SIDE, TileGrid};

@@ -8,7 +8,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
-use deepseek_ocr_core::{StoredLinear, StoredLinearConfig};
+use deepseek_ocr_core::{StoredLinear, StoredLinearConfig, ops::Precision};
 
 /// Attention of one block.
 #[derive(Module, Debug)]
@@ -74,6 +74,24 @@ impl SelfAttention {
 
         let y = ops::decode_attention(queries, cache, places);
         self.join(Rows::Apart, y.reshape([rows, hidden]))
+    }
+
+    /// Whole sequences of equal length, without a cache.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[batch, length, hidden]`
+    pub fn forward(&self, x: Tensor<3>, rotation: &Rotation) -> Tensor<3> {
+        let [batch, length, hidden] = x.dims();
+        let (together, width) = (Rows::Together(Precision::Exact), hidden / self.heads);
+        let heads = |y: Tensor<2>| {
+            let y = y.reshape([batch, length, self.heads, width]).swap_dims(1, 2);
+            y.reshape([batch * self.heads, length, width])
+        };
+        let x = x.reshape([batch * length, hidden]);
+        let [queries, keys, values] = ops::linears(together, x, [&self.q_proj, &self.k_proj, &self.v_proj]).map(heads);
+        let y = ops::causal_attention(rotation.forward(queries), rotation.forward(keys), values);
+        let y = y.reshape([batch, self.heads, length, width]).swap_dims(1, 2);
+        self.join(together, y.reshape([batch * length, hidden])).reshape([batch, length, hidden])
     }
 
     fn join(&self, rows: Rows, y: Tensor<2>) -> Tensor<2> {

@@ -1,11 +1,12 @@
 //! One block: attention and a feed-forward layer, each behind a norm and around a residual.
 
-use crate::{DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Place, Rotation, SelfAttention, ops::Rows};
+use crate::{Choice, DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Place, Rotation, SelfAttention, ops::Rows};
 use burn::{
     module::Module,
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Tensor},
 };
+use deepseek_ocr_core::ops::Precision;
 
 /// A block of the decoder.
 #[derive(Module, Debug)]
@@ -59,6 +60,24 @@ impl Block {
     /// - output: `[passage.outputs, hidden]`
     pub fn attend(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
         passage.last(x.clone()) + self.self_attn.prefill(self.input_layernorm.forward(x), passage, cache)
+    }
+
+    /// Whole sequences of equal length, without a cache; and what the router of a mixture chose.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[batch, length, hidden]`
+    pub fn forward(&self, x: Tensor<3>, rotation: &Rotation) -> (Tensor<3>, Option<Choice>) {
+        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), rotation);
+        let [batch, length, hidden] = x.dims();
+        let inputs = self.post_attention_layernorm.forward(x.clone()).reshape([batch * length, hidden]);
+        let (y, choice) = match &self.mlp {
+            Mlp::Dense(mlp) => (mlp.forward(Rows::Together(Precision::Exact), inputs), None),
+            Mlp::Moe(moe) => {
+                let (y, choice) = moe.forward_chosen(inputs);
+                (y, Some(choice))
+            }
+        };
+        (x + y.reshape([batch, length, hidden]), choice)
     }
 
     /// Appends one position to each of several rows.

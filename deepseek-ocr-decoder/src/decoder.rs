@@ -1,7 +1,7 @@
 //! The decoder (paper section 3.3): a small transformer with mixtures of experts. Start here.
 
 use crate::{
-    Block, Cache, Passage, Place, Rope, Segment,
+    Block, Cache, Choice, Passage, Place, Rope, Segment,
     ops::{self, Rows},
 };
 use burn::{
@@ -58,6 +58,15 @@ pub struct Decoder {
     config: DecoderConfig,
     #[module(skip)]
     precision: Precision,
+}
+
+/// What [`Decoder::forward`] gives.
+#[derive(Debug, Clone)]
+pub struct Taught {
+    /// `[batch, length, hidden]`: the last block's output.
+    pub outputs: Tensor<3>,
+    /// How the routers of the mixtures decided, in the order of their blocks.
+    pub choices: Vec<Choice>,
 }
 
 impl DecoderConfig {
@@ -166,6 +175,34 @@ impl Decoder {
         }
         rows.iter().for_each(|&row| cache.advance(row, 1));
         self.logits(x)
+    }
+
+    /// Whole sequences of equal length at once, each position knowing the true ones before it: teacher forcing. Shorter sequences
+    /// are filled up at their end, which no position before it sees.
+    ///
+    /// It keeps no cache, writes nothing in place and can be differentiated: see the feature `autodiff`.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[batch, length, hidden]`
+    pub fn forward(&self, inputs: Tensor<3>) -> Taught {
+        let rotation = self.rope.sequence(0, inputs.dims()[1]);
+        let (mut outputs, mut choices) = (inputs, Vec::new());
+        for block in &self.layers {
+            let (x, choice) = block.forward(outputs, &rotation);
+            outputs = x;
+            choices.extend(choice);
+        }
+        Taught { outputs, choices }
+    }
+
+    /// Norm and head for all positions together; see [`logits`](Self::logits).
+    ///
+    /// # Shapes
+    /// - `x`: `[positions, hidden]`, the last block's output
+    /// - output: `[positions, vocab]`, f32
+    pub fn logits_together(&self, x: Tensor<2>) -> Tensor<2> {
+        let [logits] = ops::linears(Rows::Together(Precision::Exact), self.norm.forward(x), [&self.lm_head]);
+        logits
     }
 
     /// Every block's output over a whole sequence: what [`prefill`](Self::prefill) computes, kept for inspection.
@@ -295,6 +332,24 @@ mod tests {
         let logits = decoder.logits(all[all.len() - 1].clone());
         assert_eq!(logits.dims(), [4, decoder.config().vocab]);
         fixture::assert_close(&fixture::floats(last), &fixture::floats(logits)[3 * 37..], 1e-6);
+    }
+
+    #[test]
+    fn whole_sequences_give_what_a_prefill_gives() {
+        let decoder = fixture::decoder();
+        let rows = [[1, 30, 2, 8, 5], [9, 9, 36, 0, 4]];
+        let inputs: Vec<_> = rows.iter().map(|ids| embed(&decoder, ids)).collect();
+        let taught = decoder.forward(Tensor::stack(inputs.clone(), 0));
+        assert_eq!(taught.choices.len(), 2);
+        assert_eq!((taught.choices[0].probabilities.dims(), taught.choices[0].indices.dims()), ([10, 4], [10, 2]));
+        for (row, inputs) in inputs.into_iter().enumerate() {
+            let all = decoder.forward_all(inputs);
+            let expected = fixture::floats(all[all.len() - 1].clone());
+            let taught: Tensor<2> = taught.outputs.clone().narrow(0, row, 1).squeeze_dim(0);
+            fixture::assert_close(&fixture::floats(taught.clone()), &expected, 1e-5);
+            let logits = fixture::floats(decoder.logits_together(taught.clone()));
+            fixture::assert_close(&logits, &fixture::floats(decoder.logits(taught)), 1e-5);
+        }
     }
 
     #[test]

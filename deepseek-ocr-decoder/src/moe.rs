@@ -7,8 +7,9 @@ use crate::{
 use burn::{
     module::{Module, Param},
     nn::Initializer,
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Int, Tensor, activation},
 };
+use deepseek_ocr_core::ops::Precision;
 
 /// A layer of routed and shared experts.
 #[derive(Module, Debug)]
@@ -38,6 +39,15 @@ pub struct Routing {
     pub weights: Tensor<2>,
 }
 
+/// How a router decided, for the loss that keeps its experts evenly used.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// `[positions, experts]`: each expert's probability.
+    pub probabilities: Tensor<2>,
+    /// `[positions, chosen]`: those that were taken.
+    pub indices: Tensor<2, Int>,
+}
+
 impl Moe {
     pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
         let &DecoderConfig { hidden, experts, experts_per_token, .. } = config;
@@ -54,6 +64,21 @@ impl Moe {
     pub fn forward(&self, rows: Rows, x: Tensor<2>) -> Tensor<2> {
         let routing = self.gate.forward(rows, x.clone());
         ops::expert_mlp(rows, x, routing, self)
+    }
+
+    /// The same for positions of whole sequences, and how the router decided.
+    ///
+    /// # Shapes
+    /// - `x`: `[positions, hidden]`
+    /// - output: `[positions, hidden]`
+    pub fn forward_chosen(&self, x: Tensor<2>) -> (Tensor<2>, Choice) {
+        let together = Rows::Together(Precision::Exact);
+        let probabilities = activation::softmax(self.gate.scores(together, x.clone()), 1);
+        // Which experts are taken has no slope, how much they count has.
+        let indices = ops::choose(probabilities.clone().inner().log(), self.gate.chosen).indices;
+        let indices = if probabilities.is_autodiff() { indices.autodiff() } else { indices };
+        let routing = Routing { weights: probabilities.clone().gather(1, indices.clone()), indices: indices.clone() };
+        (ops::expert_mlp(together, x, routing, self), Choice { probabilities, indices })
     }
 }
 
@@ -85,7 +110,6 @@ impl Router {
 mod tests {
     use super::*;
     use crate::fixture;
-    use deepseek_ocr_core::ops::Precision;
 
     /// The definition for one position, over plain slices.
     fn naive(moe: &Moe, x: &[f32], chosen: usize) -> Vec<f32> {

@@ -139,20 +139,46 @@ impl Clip {
     /// - `features`: `[views, width, q, q]`
     /// - output: `[views, 1 + q * q, width]`
     pub fn embed(&self, features: Tensor<4>) -> Tensor<3> {
-        let [views, width, q, _] = features.dims();
-        let tokens = features.reshape([views, width, q * q]).swap_dims(1, 2);
+        let q = features.dims()[2];
+        self.join(features, self.positions(q))
+    }
+
+    /// [`forward`](Self::forward) for a part of a view: positions are those of the whole one. See
+    /// [`Encoder::forward_part`](crate::Encoder::forward_part).
+    ///
+    /// # Shapes
+    /// - `features`: `[views, width, rows, columns]`, `at` so many rows and columns from the top left
+    /// - output: `[views, 1 + rows * columns, width]`
+    pub fn forward_part(&self, features: Tensor<4>, at: [usize; 2]) -> Tensor<3> {
+        let [_, width, rows, columns] = features.dims();
+        let (class, grid) = self.table();
+        let grid = position::cut_grid(grid, at, [rows, columns]).reshape([rows * columns, width]);
+        let tokens = self.pre_layernorm.forward(self.join(features, Tensor::cat(vec![class, grid], 0)));
+        self.layers.iter().fold(tokens, |x, layer| layer.forward(x))
+    }
+
+    fn join(&self, features: Tensor<4>, positions: Tensor<2>) -> Tensor<3> {
+        let [views, width, rows, columns] = features.dims();
+        let tokens = features.reshape([views, width, rows * columns]).swap_dims(1, 2);
         let class = self.class_embedding.val().expand([views, 1, width]);
-        Tensor::cat(vec![class, tokens], 1) + self.positions(q).unsqueeze()
+        Tensor::cat(vec![class, tokens], 1) + positions.unsqueeze()
     }
 
     /// `[1 + q * q, width]`: only the grid is resampled, the class token has no place in it.
     fn positions(&self, q: usize) -> Tensor<2> {
+        let (class, grid) = self.table();
+        let width = class.dims()[1];
+        let grid = position::resize_grid(grid, q).reshape([q * q, width]);
+        Tensor::cat(vec![class, grid], 0)
+    }
+
+    /// The class token's position, `[1, width]`, and those of the grid, `[1, grid, grid, width]`.
+    fn table(&self) -> (Tensor<2>, Tensor<4>) {
         let table = self.position_embedding.val();
         let [rows, width] = table.dims();
         let native = (rows - 1).isqrt();
         let grid = table.clone().narrow(0, 1, rows - 1).reshape([1, native, native, width]);
-        let grid = position::resize_grid(grid, q).reshape([q * q, width]);
-        Tensor::cat(vec![table.narrow(0, 0, 1), grid], 0)
+        (table.narrow(0, 0, 1), grid)
     }
 }
 

@@ -119,6 +119,32 @@ impl Encoder {
         self.projector.forward(tokens, features)
     }
 
+    /// Rectangles of views: their patches and tokens have the positions that they have in the whole view, of the size that the
+    /// position tables are made for. The whole of such a view, `at` `[0, 0]`, gives what [`forward`](Self::forward) gives.
+    ///
+    /// It is for training, where a few lines of text are to be read before whole pages.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[views, 3, 64 * rows, 64 * columns]`, normalised; `at` so many rows and columns of 64 pixels from the top left
+    /// - output: `[views, rows, columns, hidden]`
+    pub fn forward_part(&self, pixels: Tensor<4>, at: [usize; 2]) -> Tensor<4> {
+        self.join_part(self.sam.patches_of_part(pixels, at), at)
+    }
+
+    /// The second half of [`forward_part`](Self::forward_part), from what the last block of the first tower gives.
+    ///
+    /// # Shapes
+    /// - `patches`: `[views, 4 * rows, 4 * columns, width]` from [`Sam::patches_of_part`]
+    /// - output: `[views, rows, columns, hidden]`
+    pub fn join_part(&self, patches: Tensor<4>, at: [usize; 2]) -> Tensor<4> {
+        let features = self.compressor.forward(self.sam.neck.forward(patches));
+        let [views, _, rows, columns] = features.dims();
+        let tokens = self.clip.forward_part(features.clone(), at);
+        let tokens = self.projector.forward(tokens, features);
+        let hidden = tokens.dims()[2];
+        tokens.reshape([views, rows, columns, hidden])
+    }
+
     /// The vision tokens of one page, in the order in which the decoder reads them.
     pub fn encode(&self, views: &Views) -> VisionTokens {
         let mut tokens = self.encode_batch(std::slice::from_ref(views));

@@ -36,6 +36,18 @@ impl Layout {
         Tensor::cat(parts, 0)
     }
 
+    /// Pages without tiles, together; each is what [`forward`](Self::forward) gives for it.
+    ///
+    /// # Shapes
+    /// - `pages`: `[pages, rows, columns, hidden]`
+    /// - output: `[pages, rows * (columns + 1) + 1, hidden]`
+    pub fn forward_pages(&self, pages: Tensor<4>) -> Tensor<3> {
+        let [count, rows, columns, hidden] = pages.dims();
+        let ends = self.image_newline.val().expand([count, rows, 1, hidden]);
+        let lines = Tensor::cat(vec![pages, ends], 2).reshape([count, rows * (columns + 1), hidden]);
+        Tensor::cat(vec![lines, self.view_separator.val().expand([count, 1, hidden])], 1)
+    }
+
     /// Views of a grid as one picture, line by line.
     ///
     /// # Shapes

@@ -41,6 +41,25 @@ pub(crate) fn resize_line(table: Tensor<2>, length: usize) -> Tensor<2> {
     Tensor::<2>::from_data(matrix, (&table.device(), DType::F32)).matmul(table)
 }
 
+/// A rectangle of a square table, at its own size.
+///
+/// # Shapes
+/// - `table`: `[1, native, native, width]`
+/// - output: `[1, rows, columns, width]`
+pub(crate) fn cut_grid(table: Tensor<4>, [row, column]: [usize; 2], [rows, columns]: [usize; 2]) -> Tensor<4> {
+    table.narrow(1, row, rows).narrow(2, column, columns)
+}
+
+/// The offsets of a table between coordinates below `side`.
+///
+/// # Shapes
+/// - `table`: `[2 * native - 1, width]`
+/// - output: `[2 * side - 1, width]`
+pub(crate) fn cut_line(table: Tensor<2>, side: usize) -> Tensor<2> {
+    let native = table.dims()[0].div_ceil(2);
+    table.narrow(0, native - side, 2 * side - 1)
+}
+
 /// Weights of the old samples in each new one, `[to, from]`.
 fn bicubic(from: usize, to: usize) -> Vec<f32> {
     let scale = from as f64 / to as f64;

@@ -19,13 +19,13 @@ impl Projector {
     }
 
     /// # Shapes
-    /// - `tokens`: `[views, 1 + q * q, width]` from [`Clip`](crate::Clip); the class token is dropped
-    /// - `features`: `[views, channels, q, q]` from [`Compressor`](crate::Compressor)
-    /// - output: `[views, q * q, hidden]`
+    /// - `tokens`: `[views, 1 + rows * columns, width]` from [`Clip`](crate::Clip); the class token is dropped
+    /// - `features`: `[views, channels, rows, columns]` from [`Compressor`](crate::Compressor)
+    /// - output: `[views, rows * columns, hidden]`
     pub fn forward(&self, tokens: Tensor<3>, features: Tensor<4>) -> Tensor<3> {
-        let [views, channels, q, _] = features.dims();
-        let tokens = tokens.narrow(1, 1, q * q);
-        let features = features.reshape([views, channels, q * q]).swap_dims(1, 2);
+        let [views, channels, rows, columns] = features.dims();
+        let tokens = tokens.narrow(1, 1, rows * columns);
+        let features = features.reshape([views, channels, rows * columns]).swap_dims(1, 2);
         self.layers.forward(Tensor::cat(vec![tokens, features], 2))
     }
 }

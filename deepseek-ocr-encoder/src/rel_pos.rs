@@ -24,27 +24,27 @@ pub(crate) fn pairs(table: Tensor<2>) -> Tensor<3> {
 /// What the vertical offset adds to the scores of some rows of queries.
 ///
 /// # Shapes
-/// - `q`: `[heads, rows, side, head]`
-/// - `pairs`: `[rows, side, head]`; those of the same rows
-/// - output: `[heads, rows * side, side, 1]`; the third axis is the key's row
+/// - `q`: `[heads, rows, columns, head]`
+/// - `pairs`: `[rows, key rows, head]`; those of the same rows
+/// - output: `[heads, rows * columns, key rows, 1]`
 pub(crate) fn vertical(q: Tensor<4>, pairs: Tensor<3>) -> Tensor<4> {
-    let [heads, rows, side, head] = q.dims();
-    let q = q.permute([1, 0, 2, 3]).reshape([rows, heads * side, head]);
-    let terms = q.matmul(pairs.transpose()).reshape([rows, heads, side, side]);
-    terms.permute([1, 0, 2, 3]).reshape([heads, rows * side, side, 1])
+    let ([heads, rows, columns, head], keys) = (q.dims(), pairs.dims()[1]);
+    let q = q.permute([1, 0, 2, 3]).reshape([rows, heads * columns, head]);
+    let terms = q.matmul(pairs.transpose()).reshape([rows, heads, columns, keys]);
+    terms.permute([1, 0, 2, 3]).reshape([heads, rows * columns, keys, 1])
 }
 
 /// What the horizontal offset adds to the scores of some rows of queries.
 ///
 /// # Shapes
-/// - `q`: `[heads, rows, side, head]`
-/// - `pairs`: `[side, side, head]`
-/// - output: `[heads, rows * side, 1, side]`; the last axis is the key's column
+/// - `q`: `[heads, rows, columns, head]`
+/// - `pairs`: `[columns, key columns, head]`
+/// - output: `[heads, rows * columns, 1, key columns]`
 pub(crate) fn horizontal(q: Tensor<4>, pairs: Tensor<3>) -> Tensor<4> {
-    let [heads, rows, side, head] = q.dims();
-    let q = q.permute([2, 0, 1, 3]).reshape([side, heads * rows, head]);
-    let terms = q.matmul(pairs.transpose()).reshape([side, heads, rows, side]);
-    terms.permute([1, 2, 0, 3]).reshape([heads, rows * side, 1, side])
+    let ([heads, rows, columns, head], keys) = (q.dims(), pairs.dims()[1]);
+    let q = q.permute([2, 0, 1, 3]).reshape([columns, heads * rows, head]);
+    let terms = q.matmul(pairs.transpose()).reshape([columns, heads, rows, keys]);
+    terms.permute([1, 2, 0, 3]).reshape([heads, rows * columns, 1, keys])
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use deepseek_ocr_core::{StoredLinear, StoredLinearConfig, ops::Precision};
 /// Side of a patch in pixels (a constant of the released code).
 pub(crate) const PATCH_SIDE: usize = 16;
 
+/// Patches along the side of what becomes one token.
+const TOKEN_PATCHES: usize = 4;
+
 /// Side of an attention window in patches (a constant of the released code).
 const WINDOW_SIDE: usize = 14;
 
@@ -193,6 +196,20 @@ impl Sam {
         let grid = patches.dims()[1];
         patches + position::resize_grid(self.pos_embed.val(), grid)
     }
+
+    /// What [`neck`](Self::neck) reads of a part of a view: positions are those of the whole one, and are not resampled. See
+    /// [`Encoder::forward_part`](crate::Encoder::forward_part).
+    ///
+    /// # Shapes
+    /// - `pixels`: `[views, 3, height, width]`, `at` rows and columns of 64 pixels from the top left
+    /// - output: `[views, height / 16, width / 16, width]`
+    pub fn patches_of_part(&self, pixels: Tensor<4>, at: [usize; 2]) -> Tensor<4> {
+        let patches = self.patch_embed.forward(pixels).permute([0, 2, 3, 1]);
+        let [_, rows, columns, _] = patches.dims();
+        let first = at.map(|tokens| tokens * TOKEN_PATCHES);
+        let patches = patches + position::cut_grid(self.pos_embed.val(), first, [rows, columns]);
+        self.blocks.iter().fold(patches, |x, block| block.forward_part(x))
+    }
 }
 
 impl SamBlock {
@@ -200,6 +217,15 @@ impl SamBlock {
     /// - `x`, output: `[views, g, g, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x));
+        x.clone() + self.mlp.forward(self.norm2.forward(x))
+    }
+
+    /// The same for a part of a view.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[views, rows, columns, width]`
+    pub fn forward_part(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = x.clone() + self.attn.forward_part(self.norm1.forward(x));
         x.clone() + self.mlp.forward(self.norm2.forward(x))
     }
 }
@@ -214,6 +240,25 @@ impl SamAttention {
         };
         let offsets = 2 * side - 1;
         let tables = [&self.rel_pos_h, &self.rel_pos_w].map(|table| position::resize_line(table.val(), offsets));
+        self.attend(x, tables)
+    }
+
+    /// The same for a part of a view: offsets are those of the whole one.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[views, rows, columns, width]`
+    pub fn forward_part(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, rows, columns, _] = x.dims();
+        let sides = match self.span {
+            Span::Window(side) => [side; 2],
+            Span::View => [rows, columns],
+        };
+        let tables =
+            [position::cut_line(self.rel_pos_h.val(), sides[0]), position::cut_line(self.rel_pos_w.val(), sides[1])];
+        self.attend(x, tables)
+    }
+
+    fn attend(&self, x: Tensor<4>, tables: [Tensor<2>; 2]) -> Tensor<4> {
         let x = ops::rel_pos_attention(self.precision, x, &self.qkv, tables);
         ops::linear(self.precision, &self.proj, x)
     }

@@ -9,6 +9,8 @@
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
 mod activation;
+#[cfg(feature = "autodiff")]
+pub(super) mod attention;
 mod avx2;
 mod avx512;
 mod blocks;

@@ -1,5 +1,7 @@
 //! Operations that two stages share. Model files never name a backend: each function here picks an implementation.
 
+#[cfg(feature = "autodiff")]
+pub mod autodiff;
 #[cfg(feature = "_cube")]
 pub mod cube;
 #[cfg(feature = "flex")]

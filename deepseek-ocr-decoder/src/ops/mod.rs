@@ -128,6 +128,11 @@ pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) 
     if let Some(y) = flex::causal_attention(&queries, &keys, &values) {
         return y;
     }
+    #[cfg(feature = "autodiff")]
+    if queries.is_autodiff() && queries.dims() == keys.dims() {
+        use deepseek_ocr_core::ops::autodiff::{Mask, attention};
+        return attention([queries, keys, values], Mask::Causal);
+    }
     reference::causal_attention(queries, keys, values)
 }
 

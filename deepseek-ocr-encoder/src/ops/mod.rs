@@ -5,6 +5,8 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod reference;
+#[cfg(feature = "autodiff")]
+mod tracked;
 
 use burn::{
     module::Param,
@@ -28,22 +30,24 @@ pub enum Activation {
 /// Scaled dot-product attention within windows of a grid, with decomposed relative positions:
 /// `softmax(q k^T / sqrt(head) + q . rel_h[row offset] + q . rel_w[column offset]) v`.
 ///
-/// Windows are squares of the side that the tables are for, from the top left. Where they overhang the grid at the right and
+/// Windows have the height and the width that the tables are for, from the top left. Where they overhang the grid at the right and
 /// the bottom, zeros take the place of the missing tokens' `x`. Tables for the whole grid make it one window.
 ///
 /// # Shapes
-/// - `x`: `[views, grid, grid, heads * head]`
+/// - `x`: `[views, rows, columns, heads * head]`
 /// - `qkv`: from `x` to queries, keys and values, each head after head
 /// - `rel_h`, `rel_w`: `[2 * side - 1, head]`; row `query - key + side - 1` belongs to that offset
-/// - output: `[views, grid, grid, heads * head]`
+/// - output: `[views, rows, columns, heads * head]`
 pub fn rel_pos_attention(
     precision: Precision,
     x: Tensor<4>,
     qkv: &StoredLinear,
     [rel_h, rel_w]: [Tensor<2>; 2],
 ) -> Tensor<4> {
+    // The kernels' windows are squares.
+    let is_square = rel_h.dims() == rel_w.dims();
     #[cfg(feature = "flex")]
-    if let Some(y) = flex::rel_pos_attention(precision, &x, qkv, [&rel_h, &rel_w]) {
+    if let Some(y) = is_square.then(|| flex::rel_pos_attention(precision, &x, qkv, [&rel_h, &rel_w])).flatten() {
         return y;
     }
     let overhang = match &qkv.bias {
@@ -52,9 +56,14 @@ pub fn rel_pos_attention(
     };
     let qkv = linear(precision, qkv, x);
     #[cfg(feature = "_cube")]
-    if let Some(y) = cube::rel_pos_attention(&qkv, &overhang, [&rel_h, &rel_w]) {
+    if let Some(y) = is_square.then(|| cube::rel_pos_attention(&qkv, &overhang, [&rel_h, &rel_w])).flatten() {
         return y;
     }
+    #[cfg(feature = "autodiff")]
+    if qkv.is_autodiff() {
+        return tracked::window_attention(qkv, overhang, [rel_h, rel_w]);
+    }
+    let _ = is_square;
     reference::window_attention(qkv, overhang, [rel_h, rel_w])
 }
 
@@ -67,6 +76,10 @@ pub fn attention(precision: Precision, qkv: Tensor<3>, heads: usize) -> Tensor<3
     #[cfg(feature = "flex")]
     if let Some(y) = flex::attention(precision, &qkv, heads) {
         return y;
+    }
+    #[cfg(feature = "autodiff")]
+    if qkv.is_autodiff() {
+        return tracked::attention(qkv, heads);
     }
     let _ = precision;
     reference::attention(qkv, heads)

@@ -15,20 +15,30 @@ const QUICK_GELU_SLOPE: f64 = 1.702;
 
 /// See [`rel_pos_attention`](super::rel_pos_attention).
 pub fn window_attention(qkv: Tensor<4>, overhang: Tensor<1>, rel: [Tensor<2>; 2]) -> Tensor<4> {
-    let ([_, grid, _, parts], head) = (qkv.dims(), rel[0].dims()[1]);
-    let (side, width) = (rel_pos::side(&rel[0]), parts / 3);
-    let windows = window::partition(qkv, side, overhang);
-    let count = windows.dims()[0];
-    let [q, k, v] = heads::split(windows.reshape([count, side * side, parts]), width / head);
-    let y = heads::merge(rel_pos_attention(q, k, v, rel));
-    window::unpartition(y.reshape([count, side, side, width]), side, grid)
+    in_windows(qkv, overhang, rel, |q, k, v, rel| rel_pos_attention(q, k, v, rel))
 }
 
-/// Attention over a square of tokens, with decomposed relative positions. Rows of queries are taken a few at a time.
+/// Cuts the grid into windows, lets `attend` work in each and puts them together again.
+pub(super) fn in_windows(
+    qkv: Tensor<4>,
+    overhang: Tensor<1>,
+    rel: [Tensor<2>; 2],
+    attend: impl FnOnce(Tensor<4>, Tensor<4>, Tensor<4>, [Tensor<2>; 2]) -> Tensor<4>,
+) -> Tensor<4> {
+    let ([_, rows, columns, parts], head) = (qkv.dims(), rel[0].dims()[1]);
+    let ([high, wide], width) = ([rel_pos::side(&rel[0]), rel_pos::side(&rel[1])], parts / 3);
+    let windows = window::partition(qkv, [high, wide], overhang);
+    let count = windows.dims()[0];
+    let [q, k, v] = heads::split(windows.reshape([count, high * wide, parts]), width / head);
+    let y = heads::merge(attend(q, k, v, rel));
+    window::unpartition(y.reshape([count, high, wide, width]), [rows, columns])
+}
+
+/// Attention over a rectangle of tokens, with decomposed relative positions. Rows of queries are taken a few at a time.
 ///
 /// # Shapes
-/// - `q`, `k`, `v`, output: `[batch, heads, side * side, head]`
-/// - `rel`: vertical and horizontal, `[2 * side - 1, head]`
+/// - `q`, `k`, `v`, output: `[batch, heads, rows * columns, head]`
+/// - `rel`: vertical and horizontal, `[2 * rows - 1, head]` and `[2 * columns - 1, head]`
 fn rel_pos_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, rel: [Tensor<2>; 2]) -> Tensor<4> {
     rel_pos_attention_in_parts([q, k, v], rel, SCORES_AT_ONCE)
 }
@@ -50,15 +60,15 @@ pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<
 /// As many whole heads at a time as `scores` allow, or some rows of one head, at least one.
 fn rel_pos_attention_in_parts(qkv: [Tensor<4>; 3], rel: [Tensor<2>; 2], scores: usize) -> Tensor<4> {
     let [batch, heads, tokens, head] = qkv[0].dims();
-    let side = rel_pos::side(&rel[0]);
-    assert_eq!(tokens, side * side, "tables for a square of side {side} with {tokens} tokens");
+    let [rows, columns] = [rel_pos::side(&rel[0]), rel_pos::side(&rel[1])];
+    assert_eq!(tokens, rows * columns, "tables for {rows} x {columns} with {tokens} tokens");
     let [q, k, v] = qkv.map(|x| x.reshape([batch * heads, tokens, head]));
-    let q = q.reshape([batch * heads, side, side, head]);
+    let q = q.reshape([batch * heads, rows, columns, head]);
     let [rel_h, rel_w] = rel.map(rel_pos::pairs);
 
-    let rows_at_once = scores / (side * tokens);
-    let heads_per_part = (rows_at_once / side).max(1);
-    let rows_per_part = rows_at_once.clamp(1, side);
+    let rows_at_once = scores / (columns * tokens);
+    let heads_per_part = (rows_at_once / rows).max(1);
+    let rows_per_part = rows_at_once.clamp(1, rows);
     let rel_h = rel_h.split(rows_per_part, 0);
     let mut parts = Vec::new();
     for ((q, k), v) in
@@ -74,16 +84,16 @@ fn rel_pos_attention_in_parts(qkv: [Tensor<4>; 3], rel: [Tensor<2>; 2], scores: 
 /// Attention of some rows of queries to all keys.
 ///
 /// # Shapes
-/// - `q`: `[heads, rows, side, head]`
-/// - `kv`: keys and values, `[heads, side * side, head]`
-/// - `pairs`: `[rows, side, head]` for vertical offsets, `[side, side, head]` for horizontal ones
-/// - output: `[heads, rows * side, head]`
+/// - `q`: `[heads, rows, columns, head]`
+/// - `kv`: keys and values, `[heads, all rows * columns, head]`
+/// - `pairs`: `[rows, all rows, head]` for vertical offsets, `[columns, columns, head]` for horizontal ones
+/// - output: `[heads, rows * columns, head]`
 fn attend_rows(q: Tensor<4>, [k, v]: [Tensor<3>; 2], [rel_h, rel_w]: [Tensor<3>; 2]) -> Tensor<3> {
-    let [heads, rows, side, head] = q.dims();
-    let (queries, tokens) = (rows * side, side * side);
+    let ([heads, rows, columns, head], all_rows) = (q.dims(), rel_h.dims()[1]);
+    let (queries, tokens) = (rows * columns, all_rows * columns);
     // The scale is for the products with keys only: relative positions meet the unscaled query.
     let scaled = q.clone().reshape([heads, queries, head]) * (head as f64).powf(-0.5);
-    let scores = scaled.matmul(k.transpose()).reshape([heads, queries, side, side]);
+    let scores = scaled.matmul(k.transpose()).reshape([heads, queries, all_rows, columns]);
     let scores = scores + rel_pos::vertical(q.clone(), rel_h) + rel_pos::horizontal(q, rel_w);
     activation::softmax(scores.reshape([heads, queries, tokens]), 2).matmul(v)
 }

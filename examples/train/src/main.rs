@@ -1,0 +1,123 @@
+//! Trains a checkpoint that reads typeset pages, exports it and measures it.
+//!
+//!     cargo run --release -p train -- train RUN --recipe RECIPE.json
+//!     cargo run --release -p train -- export RUN MODEL
+//!     cargo run --release -p train -- evaluate MODEL --corpus TEXTS --density 3x7
+//!
+//! A run goes on where it was left. See the README.
+#![allow(clippy::print_stdout)]
+
+mod batch;
+mod corpus;
+mod evaluate;
+mod export;
+mod log;
+mod network;
+mod optimizer;
+mod pages;
+mod random;
+mod recipe;
+mod run;
+mod state;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use evaluate::Evaluation;
+use run::Pace;
+use std::path::PathBuf;
+
+/// Tensors of some ten megabytes come and go at each operation; the system's allocator would give each back at once.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Begins a run, or goes on with one
+    Train {
+        /// The run's folder
+        run: PathBuf,
+        /// What to do; without it, what the run's folder says
+        #[arg(long)]
+        recipe: Option<PathBuf>,
+        /// Steps between lines of the log
+        #[arg(long, default_value_t = 25)]
+        log: usize,
+        /// Steps between states on the disk
+        #[arg(long, default_value_t = 250)]
+        save: usize,
+        /// The step to leave off after
+        #[arg(long)]
+        stop: Option<usize>,
+    },
+    /// Writes a run's newest state as a model folder
+    Export { run: PathBuf, model: PathBuf },
+    /// Reads held-out pages with a model
+    Evaluate {
+        model: PathBuf,
+        /// A folder of text files
+        #[arg(long)]
+        corpus: PathBuf,
+        /// Lines and characters to a vision token, as 3x7
+        #[arg(long, value_parser = density)]
+        density: [u32; 2],
+        /// Pages of each kind
+        #[arg(long, default_value_t = 10)]
+        pages: usize,
+        #[arg(long, default_value_t = 2026)]
+        seed: u64,
+        /// A tokenizer.json that counts text tokens
+        #[arg(long)]
+        tokenizer: Option<PathBuf>,
+        /// Where to write the figures as JSON
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Options::parse().command {
+        Command::Train { run, recipe, log, save, stop } => {
+            run::train(&run, recipe.as_deref(), Pace { log, save, stop })?;
+        }
+        Command::Export { run, model } => println!("step {}", export::export(&run, &model)?),
+        Command::Evaluate { model, corpus, density, pages, seed, tokenizer, json } => {
+            let tokenizer = tokenizer.as_deref();
+            let readings =
+                evaluate::evaluate(&Evaluation { model: &model, corpus: &corpus, tokenizer, density, pages, seed })?;
+            for reading in &readings {
+                println!(
+                    "{:16} {:.2} % of characters, {} of {} exact, {} stopped, {:.0} characters and {:.0} text tokens a page, \
+                     {:.2} text tokens a token of the grid, {:.2} of all",
+                    reading.kind,
+                    100.0 * reading.precision,
+                    reading.exact,
+                    reading.pages,
+                    reading.stopped,
+                    reading.characters,
+                    reading.text_tokens,
+                    reading.compression[0],
+                    reading.compression[1],
+                );
+            }
+            if let Some([truth, answer]) = readings.first().and_then(|reading| reading.example.as_ref()) {
+                println!("\n{truth}\n\n{answer}");
+            }
+            if let Some(path) = json {
+                std::fs::write(path, serde_json::to_vec_pretty(&readings)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn density(text: &str) -> Result<[u32; 2], String> {
+    let (lines, characters) = text.split_once('x').ok_or("it should be LINESxCHARACTERS")?;
+    let number = |part: &str| part.parse().map_err(|_| format!("{part:?} is no number"));
+    Ok([number(lines)?, number(characters)?])
+}

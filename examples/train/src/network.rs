@@ -1,0 +1,214 @@
+//! The model while it is trained: the stages that run inference, and heads that only training has.
+
+use crate::{
+    batch::{Batch, CLASSES},
+    pages::{COLUMNS, TOKEN},
+    recipe::Weights,
+};
+use burn::{
+    module::Module,
+    tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation},
+};
+use deepseek_ocr_core::{Names, Parameters, StoredLinear, StoredLinearConfig};
+use deepseek_ocr_decoder::{Choice, Decoder};
+use deepseek_ocr_encoder::Encoder;
+
+/// Width of what the auxiliary heads make of each character.
+const CHARACTER: usize = 24;
+
+/// SAM's patches of a token.
+const PATCHES: usize = 16;
+
+/// Encoder, decoder and auxiliary heads.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    pub encoder: Encoder,
+    pub decoder: Decoder,
+    heads: Heads,
+    /// The id of the token in front of everything.
+    bos: u32,
+}
+
+/// Reads the characters of a token out of its patches and out of the token, so that both learn to hold them.
+#[derive(Module, Debug)]
+struct Heads {
+    patches: StoredLinear,
+    tokens: StoredLinear,
+    classes: StoredLinear,
+}
+
+/// What a batch gives.
+pub(crate) struct Outcome {
+    /// What is to become less.
+    pub loss: Tensor<1>,
+    pub text: Part,
+    pub patches: Part,
+    pub tokens: Part,
+}
+
+/// A cross entropy and how often the likeliest class was the right one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Part {
+    pub loss: f32,
+    pub accuracy: f32,
+}
+
+impl Network {
+    /// The names of the auxiliary heads' parameters begin so.
+    pub(crate) const AUXILIARY: &str = "auxiliary.";
+    const HEADS: Names = Names(&[("", Self::AUXILIARY)]);
+
+    /// A network of these stages, with all parameters in f32 and tracked.
+    pub(crate) fn new((encoder, decoder): (Encoder, Decoder), density: [u32; 2], bos: u32) -> Self {
+        let device = Device::flex();
+        let cells = density.iter().product::<u32>() as usize;
+        let width = encoder.sam.pos_embed.lazy_shape()[3];
+        let heads = Heads {
+            patches: StoredLinearConfig::new(PATCHES * width, cells * CHARACTER).init(&device),
+            tokens: StoredLinearConfig::new(decoder.config().hidden, cells * CHARACTER).init(&device),
+            classes: StoredLinearConfig::new(CHARACTER, CLASSES).init(&device),
+        };
+        Self { encoder, decoder, heads, bos }.map(&mut Track)
+    }
+
+    /// Replaces each parameter; names are the checkpoint's.
+    pub(crate) fn map(self, parameters: &mut impl Parameters) -> Self {
+        Self {
+            encoder: Encoder::NAMES.map(self.encoder, parameters),
+            decoder: Decoder::NAMES.map(self.decoder, parameters),
+            heads: Self::HEADS.map(self.heads, parameters),
+            bos: self.bos,
+        }
+    }
+
+    /// The losses of a batch.
+    pub(crate) fn forward(&self, batch: &Batch, weights: Weights) -> Outcome {
+        let patches = self.encoder.sam.patches_of_part(pixels(batch), batch.at);
+        let tokens = self.encoder.join_part(patches.clone(), batch.at);
+        let of_patches = self.characters(&self.heads.patches, gathered(patches), batch);
+        let [pages, rows, columns, hidden] = tokens.dims();
+        let of_tokens = tokens.clone().reshape([pages * rows * columns, hidden]);
+        let of_tokens = self.characters(&self.heads.tokens, of_tokens, batch);
+        let (of_text, choices) = self.text(tokens, batch);
+        let mut loss = of_text.0.clone();
+        loss = loss + of_patches.0.clone() * weights.patches + of_tokens.0.clone() * weights.tokens;
+        for choice in choices {
+            loss = loss + unevenness(choice) * weights.balance;
+        }
+        Outcome { loss, text: part(of_text), patches: part(of_patches), tokens: part(of_tokens) }
+    }
+
+    /// Cross entropy of the text, and what the routers chose.
+    fn text(&self, tokens: Tensor<4>, batch: &Batch) -> ((Tensor<1>, f32), Vec<Choice>) {
+        let vision = self.encoder.layout.forward_pages(tokens);
+        let [pages, seen, hidden] = vision.dims();
+        let shared = |ids: &[u32]| {
+            let rows = self.embed(ids).reshape([1, ids.len(), hidden]);
+            rows.expand([pages, ids.len(), hidden])
+        };
+        let mut parts = vec![shared(&[self.bos]), vision];
+        if !batch.prompt.is_empty() {
+            parts.push(shared(&batch.prompt));
+        }
+        // The last token is only asked for.
+        let known = batch.length - 1;
+        if known > 0 {
+            let ids: Vec<u32> = batch.ids.chunks(batch.length).flat_map(|row| row[..known].iter().copied()).collect();
+            parts.push(self.embed(&ids).reshape([pages, known, hidden]));
+        }
+        let taught = self.decoder.forward(Tensor::cat(parts, 1));
+        let first = seen + batch.prompt.len();
+        let outputs = taught.outputs.narrow(1, first, batch.length).reshape([pages * batch.length, hidden]);
+        let logits = self.decoder.logits_together(outputs);
+        let classes: Vec<i32> = batch.ids.iter().map(|&id| id as i32).collect();
+        let counted = batch.lengths.iter().flat_map(|&length| (0..batch.length).map(move |at| at < length));
+        (cross_entropy(logits, &classes, &counted.collect::<Vec<_>>()), taught.choices)
+    }
+
+    fn embed(&self, ids: &[u32]) -> Tensor<2> {
+        let values: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        self.decoder.embed_tokens.forward(ints(values))
+    }
+
+    /// Cross entropy of the characters that a head finds.
+    fn characters(&self, head: &StoredLinear, x: Tensor<2>, batch: &Batch) -> (Tensor<1>, f32) {
+        let found = head.forward(x);
+        let [tokens, outputs] = found.dims();
+        let cells = tokens * outputs / CHARACTER;
+        let chosen = ints(batch.cells.iter().map(|(cell, _)| *cell as i32).collect());
+        let found = found.reshape([cells, CHARACTER]).select(0, chosen);
+        let logits = self.heads.classes.forward(activation::gelu(found));
+        let classes: Vec<i32> = batch.cells.iter().map(|(_, class)| i32::from(*class)).collect();
+        cross_entropy(logits, &classes, &vec![true; classes.len()])
+    }
+}
+
+/// The device whose tensors are tracked.
+pub(crate) fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn pixels(batch: &Batch) -> Tensor<4> {
+    let shape = [batch.pages, 1, batch.rows * TOKEN, COLUMNS * TOKEN];
+    let grey: Tensor<4> = Tensor::from_data(TensorData::new(batch.pixels.clone(), shape), (&device(), DType::F32));
+    grey.expand([shape[0], 3, shape[2], shape[3]])
+}
+
+/// SAM's patches, those of a token side by side.
+///
+/// # Shapes
+/// - `patches`: `[pages, 4 * rows, 4 * columns, width]`
+/// - output: `[pages * rows * columns, 16 * width]`
+fn gathered(patches: Tensor<4>) -> Tensor<2> {
+    let [pages, high, wide, width] = patches.dims();
+    let (rows, columns) = (high / 4, wide / 4);
+    let patches = patches.reshape([pages, rows, 4, columns, 4, width]).swap_dims(2, 3);
+    patches.reshape([pages * rows * columns, PATCHES * width])
+}
+
+/// The mean cross entropy of the rows that count, and the share of them whose likeliest class is the right one.
+///
+/// # Shapes
+/// - `logits`: `[rows, classes]`
+pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool]) -> (Tensor<1>, f32) {
+    let rows = classes.len();
+    let count = counted.iter().filter(|counted| **counted).count().max(1);
+    let likeliest = logits.clone().inner().argmax(1).into_data().convert_dtype(DType::I32);
+    let likeliest = likeliest.iter::<i32>().zip(classes).zip(counted);
+    let right = likeliest.filter(|((found, class), counted)| **counted && found == *class).count();
+    let shares: Vec<f32> = counted.iter().map(|&counted| if counted { -1.0 / count as f32 } else { 0.0 }).collect();
+    let shares: Tensor<2> = Tensor::from_data(TensorData::new(shares, [rows, 1]), (&device(), DType::F32));
+    let found = activation::log_softmax(logits, 1).gather(1, ints(classes.to_vec()).reshape([rows, 1]));
+    ((found * shares).sum(), right as f32 / count as f32)
+}
+
+/// One if every expert is used alike, more if not: the share of positions that each gets times its mean probability.
+fn unevenness(choice: Choice) -> Tensor<1> {
+    let [positions, experts] = choice.probabilities.dims();
+    let chosen = choice.indices.into_data().convert_dtype(DType::I32);
+    let mut shares = vec![0.0; experts];
+    let each = experts as f32 / chosen.num_elements() as f32;
+    chosen.iter::<i32>().for_each(|expert| shares[expert as usize] += each);
+    let shares: Tensor<2> = Tensor::from_data(TensorData::new(shares, [1, experts]), (&device(), DType::F32));
+    (choice.probabilities * shares).sum() / positions as f32
+}
+
+fn part((loss, accuracy): (Tensor<1>, f32)) -> Part {
+    Part { loss: loss.inner().into_scalar::<f32>(), accuracy }
+}
+
+fn ints(values: Vec<i32>) -> Tensor<1, Int> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), (&device(), DType::I32))
+}
+
+/// Makes parameters f32 and lets autodiff track them.
+pub(crate) struct Track;
+
+impl Parameters for Track {
+    fn parameter<const D: usize>(&mut self, _name: &str, tensor: Tensor<D>) -> Tensor<D> {
+        let tensor = tensor.inner();
+        let tensor = if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) };
+        tensor.autodiff().require_grad()
+    }
+}

@@ -1,0 +1,109 @@
+//! Pages drawn for training: set by the library, then blotted a little.
+
+use crate::{
+    corpus::{self, Corpus},
+    random::Random,
+};
+use deepseek_ocr::{Font, Margins, Page, Style};
+
+/// Pixels of the side of what becomes one vision token.
+pub(crate) const TOKEN: usize = 64;
+
+/// Tokens in a row of a page of the mode Tiny.
+pub(crate) const COLUMNS: usize = 8;
+
+/// Most pixels that a page is moved by.
+const SHIFT: i32 = 2;
+
+/// What is drawn on pages.
+#[derive(Clone, Copy)]
+pub(crate) struct Drawing<'a> {
+    pub corpus: &'a Corpus,
+    /// Lines and characters to a token.
+    pub density: [u32; 2],
+    /// Share of random strings.
+    pub strings: f64,
+    /// Share of filled pages.
+    pub full: f64,
+}
+
+/// A page and what stands on it.
+pub(crate) struct Drawn {
+    /// Grey, row by row, `COLUMNS` tokens wide.
+    pub pixels: Vec<u8>,
+    pub lines: Vec<String>,
+}
+
+/// The style of a density, on a page of so many rows of tokens.
+pub(crate) fn style([lines, characters]: [u32; 2], rows: usize) -> Style {
+    let page = Style::default().with_page((COLUMNS * TOKEN) as u32, (rows * TOKEN) as u32);
+    page.with_margins(Margins::default()).with_font(Font::sans_mono()).with_aligned(lines, characters)
+}
+
+impl Drawing<'_> {
+    /// Text for a page, a little more than it holds.
+    pub(crate) fn text(&self, rows: usize, random: &mut Random) -> String {
+        let [lines, characters] = self.density.map(|count| count as usize);
+        let length = rows * lines * COLUMNS * characters;
+        if random.fraction() < self.strings {
+            corpus::strings(random, length)
+        } else {
+            self.corpus.prose(random, length)
+        }
+    }
+
+    /// A page with the marks of paper, ink and scanner.
+    pub(crate) fn draw(&self, rows: usize, random: &mut Random) -> anyhow::Result<Drawn> {
+        let mut style = style(self.density, rows);
+        if random.fraction() < 0.2 {
+            style.size -= 1.0;
+        }
+        if random.fraction() < 0.4 {
+            style.ink = [random.between(0, 60) as u8; 3];
+            style.paper = [random.between(230, 255) as u8; 3];
+        }
+        let paper = style.paper[0];
+        let mut text = self.text(rows, random);
+        let mut typeset = Page::typeset(&text, &style)?;
+        let most = rows * self.density[0] as usize;
+        let lines = if random.fraction() < self.full { most } else { 1 + random.below(most) };
+        if let Some(line) = typeset.pages()[0].lines.get(lines) {
+            text.truncate(line.start);
+            typeset = Page::typeset(text.trim_end(), &style)?;
+        }
+        let page = &typeset.pages()[0];
+        let lines = page.lines.iter().map(|line| text[line.clone()].to_owned()).collect();
+        let grey: Vec<u8> = page.page.rgb().pixels().map(|pixel| pixel.0[0]).collect();
+        let shift = [0; 2].map(|_| random.between(-SHIFT, SHIFT));
+        let mut pixels = shifted(&grey, COLUMNS * TOKEN, shift, paper);
+        if random.fraction() < 0.3 {
+            let spread = 2.0 + 6.0 * random.fraction();
+            for pixel in &mut pixels {
+                *pixel = (f64::from(*pixel) + spread * random.normal()).round().clamp(0.0, 255.0) as u8;
+            }
+        }
+        Ok(Drawn { pixels, lines })
+    }
+}
+
+/// A picture moved down and to the right, with `paper` where it was.
+fn shifted(pixels: &[u8], width: usize, [down, right]: [i32; 2], paper: u8) -> Vec<u8> {
+    let height = pixels.len() / width;
+    let from = |to: usize, by: i32, side: usize| usize::try_from(to as i32 - by).ok().filter(|&at| at < side);
+    let pixel = |index: usize| match (from(index / width, down, height), from(index % width, right, width)) {
+        (Some(row), Some(column)) => pixels[row * width + column],
+        _ => paper,
+    };
+    (0..pixels.len()).map(pixel).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_moves_and_leaves_paper_behind() {
+        assert_eq!(shifted(&[1, 2, 3, 4, 5, 6], 3, [0, 1], 9), [9, 1, 2, 9, 4, 5]);
+        assert_eq!(shifted(&[1, 2, 3, 4, 5, 6], 3, [-1, -1], 9), [5, 6, 9, 9, 9, 9]);
+    }
+}

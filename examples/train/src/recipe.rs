@@ -1,0 +1,127 @@
+//! What a run does: read from a JSON file, and kept with the run.
+
+use crate::random::Random;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The learning rate that a decay ends at, over the one that it begins with.
+const LOWEST_RATE: f64 = 0.02;
+
+/// Everything that decides what a run computes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recipe {
+    pub seed: u64,
+    /// A model folder: `config.json`, `tokenizer.json`, and weights to start from.
+    pub model: PathBuf,
+    pub start: Start,
+    /// A folder of `.txt` files.
+    pub corpus: PathBuf,
+    /// Lines and characters to a vision token.
+    pub density: [u32; 2],
+    /// The share of pages with random strings in place of prose.
+    pub strings: f64,
+    /// The share of pages that are filled with lines.
+    pub full: f64,
+    pub rate: Rate,
+    pub weights: Weights,
+    /// What is trained; everything without it.
+    #[serde(default)]
+    pub freeze: Vec<String>,
+    pub stages: Vec<Stage>,
+}
+
+/// Where a run's first weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Start {
+    /// The model folder's.
+    Warm,
+    /// Drawn at random.
+    Scratch,
+}
+
+/// The learning rate by step.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rate {
+    pub highest: f64,
+    /// Steps until then.
+    pub warm_up: usize,
+    /// From this step on it falls, along half a cosine, until the end.
+    pub decay_from: usize,
+    /// The largest norm of all gradients together.
+    pub clip: f32,
+}
+
+/// What the parts of the loss count beside the text's.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Weights {
+    /// Even use of the experts.
+    pub balance: f32,
+    /// Each character from the patches of its token.
+    pub patches: f32,
+    /// Each character from its token.
+    pub tokens: f32,
+}
+
+/// A part of the curriculum.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stage {
+    /// The first step that is not its own.
+    pub until: usize,
+    pub batches: Vec<Bucket>,
+}
+
+/// Batches of one size.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bucket {
+    /// Height of a page in tokens: 64 px each.
+    pub rows: usize,
+    pub pages: usize,
+    /// How often such a batch is drawn.
+    pub weight: f64,
+}
+
+impl Recipe {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let recipe: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let rises = recipe.stages.windows(2).all(|pair| pair[0].until < pair[1].until);
+        ensure!(rises && !recipe.stages.is_empty(), "stages: each should end later than the one before");
+        for bucket in recipe.stages.iter().flat_map(|stage| &stage.batches) {
+            ensure!(bucket.rows > 0 && bucket.pages > 0, "batches: rows and pages should be at least 1");
+        }
+        ensure!(recipe.stages.iter().all(|stage| !stage.batches.is_empty()), "stages: each needs batches");
+        Ok(recipe)
+    }
+
+    /// The number of steps.
+    pub(crate) fn steps(&self) -> usize {
+        self.stages.last().map_or(0, |stage| stage.until)
+    }
+
+    /// The batch of a step.
+    pub(crate) fn bucket(&self, step: usize, random: &mut Random) -> Bucket {
+        let stage = self.stages.iter().find(|stage| step < stage.until).or(self.stages.last());
+        let batches = stage.map_or(&[][..], |stage| &stage.batches);
+        batches[random.weighted(batches.iter().map(|bucket| bucket.weight))]
+    }
+
+    /// The learning rate of a step.
+    pub(crate) fn rate(&self, step: usize) -> f64 {
+        let Rate { highest, warm_up, decay_from, .. } = self.rate;
+        let rising = ((step + 1) as f64 / warm_up.max(1) as f64).min(1.0);
+        let left = self.steps().saturating_sub(decay_from).max(1);
+        let done = (step.saturating_sub(decay_from) as f64 / left as f64).min(1.0);
+        let falling = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+        highest * rising * (LOWEST_RATE + (1.0 - LOWEST_RATE) * falling)
+    }
+}
