@@ -143,15 +143,13 @@ fn readings(cells: &[&Cell], mode: Mode) -> anyhow::Result<Plot> {
     let kind = cells.first().context("there is no page")?.kind;
     let title = format!("Three readings of precision, {}, mode {mode}", kind.name());
     let mut plot = Plot::new(title, ratio_axis(cells, mode), percent_axis("read, %"));
-    let readings: [(&str, fn(&Cell) -> f64); 3] = [
-        ("characters", |cell| cell.optical.characters),
-        ("words", |cell| cell.optical.words),
-        ("text tokens", |cell| cell.optical.tokens),
-    ];
-    for (name, share) in readings {
+    let line = |share: fn(&Cell) -> f64| {
         let same = cells.iter().filter(|cell| cell.kind == kind);
-        plot = plot.with_series(name, Mark::Dotted, sorted(same.map(|cell| (cell.ratio, 100.0 * share(cell)))));
-    }
+        sorted(same.map(|cell| (cell.ratio, 100.0 * share(cell))))
+    };
+    plot = plot.with_series("characters", Mark::Dotted, line(|cell| cell.optical.characters));
+    plot = plot.with_series("words", Mark::Dotted, line(|cell| cell.optical.words));
+    plot = plot.with_series("text tokens", Mark::Dotted, line(|cell| cell.optical.tokens));
     Ok(plot)
 }
 
@@ -229,7 +227,7 @@ fn or<T: Clone>(named: &[T], default: impl FnOnce() -> Vec<T>) -> Vec<T> {
 fn fonts(files: &[impl AsRef<Path>]) -> anyhow::Result<Vec<Font>> {
     let font = |file: &Path| -> anyhow::Result<Font> {
         let name = || file.display().to_string();
-        Ok(Font::from_bytes(std::fs::read(file).with_context(name)?).with_context(name)?)
+        Font::from_bytes(std::fs::read(file).with_context(name)?).with_context(name)
     };
     files.iter().map(|file| font(file.as_ref())).collect()
 }

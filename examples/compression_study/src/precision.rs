@@ -46,9 +46,9 @@ fn share<T: PartialEq>(read: &[T], truth: &[T]) -> f64 {
 /// A slice as `strsim` takes it.
 struct Slice<'a, T>(&'a [T]);
 
-impl<'a, 'b, T> IntoIterator for &'a Slice<'b, T> {
-    type Item = &'b T;
-    type IntoIter = std::slice::Iter<'b, T>;
+impl<'a, T> IntoIterator for &Slice<'a, T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
