@@ -1,7 +1,7 @@
 //! Causal self-attention over the cache; every head has its own keys and values.
 
 use crate::{
-    DecoderConfig, LayerCache, Passage, Place, Rotation,
+    DecoderConfig, LayerCache, Passage, Places, Rotation,
     ops::{self, Rows},
 };
 use burn::{
@@ -60,18 +60,11 @@ impl SelfAttention {
     /// # Shapes
     /// - `x`: `[rows, hidden]`, one row for each of `places`
     /// - output: `[rows, hidden]`
-    pub fn step(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, places: &[Place]) -> Tensor<2> {
+    pub fn step(&self, x: Tensor<2>, cache: &mut LayerCache, places: &Places) -> Tensor<2> {
         let [rows, hidden] = x.dims();
-        let width = hidden / self.heads;
-        let heads = |y: Tensor<2>| y.reshape([rows, self.heads, width]);
-        let [queries, keys, values] =
-            ops::linears(Rows::Apart, x, [&self.q_proj, &self.k_proj, &self.v_proj]).map(heads);
-        let (queries, keys) = (rotation.forward(queries), rotation.forward(keys));
-        for (i, place) in places.iter().enumerate() {
-            let row = |all: &Tensor<3>| all.clone().narrow(0, i, 1).reshape([self.heads, 1, width]);
-            cache.write(place, &row(&keys), &row(&values));
-        }
-
+        let heads = |y: Tensor<2>| y.reshape([rows, self.heads, hidden / self.heads]);
+        let projected = ops::linears(Rows::Apart, x, [&self.q_proj, &self.k_proj, &self.v_proj]).map(heads);
+        let queries = ops::append(projected, cache, places);
         let y = ops::decode_attention(queries, cache, places);
         self.join(Rows::Apart, y.reshape([rows, hidden]))
     }

@@ -1,6 +1,6 @@
 //! One block: attention and a feed-forward layer, each behind a norm and around a residual.
 
-use crate::{Choice, DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Place, Rotation, SelfAttention, ops::Rows};
+use crate::{Choice, DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Places, Rotation, SelfAttention, ops::Rows};
 use burn::{
     module::Module,
     nn::{RmsNorm, RmsNormConfig},
@@ -85,8 +85,8 @@ impl Block {
     /// # Shapes
     /// - `x`: `[rows, hidden]`, one row for each of `places`
     /// - output: `[rows, hidden]`
-    pub fn step(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut LayerCache, places: &[Place]) -> Tensor<2> {
-        let x = x.clone() + self.self_attn.step(self.input_layernorm.forward(x), rotation, cache, places);
+    pub fn step(&self, x: Tensor<2>, cache: &mut LayerCache, places: &Places) -> Tensor<2> {
+        let x = x.clone() + self.self_attn.step(self.input_layernorm.forward(x), cache, places);
         x.clone() + self.mlp.forward(Rows::Apart, self.post_attention_layernorm.forward(x))
     }
 }

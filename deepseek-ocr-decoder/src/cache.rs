@@ -1,11 +1,13 @@
 //! Keys and values of the positions that were read: the state of a batch of sequences, in blocks of positions.
 
 mod blocks;
+mod place;
 
-use crate::{DecoderConfig, Rotation, ops::Rows};
+pub use place::{Passage, Place, Places};
+
+use crate::{DecoderConfig, Rope, ops};
 use blocks::Blocks;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use deepseek_ocr_core::ops::Precision;
 
 /// Positions of a block: what a row wastes at most, and what attention reads in one piece for each head.
 pub(crate) const BLOCK: usize = 64;
@@ -13,17 +15,24 @@ pub(crate) const BLOCK: usize = 64;
 /// Blocks that memory is held for together.
 pub(crate) const SLAB: usize = 8;
 
+/// A pool that holds so many times what is used becomes smaller.
+const POOL_WASTE: usize = 4;
+
 /// Keys and values of a batch, with one length per row; rows come and go.
 ///
 /// Positions lie in blocks of 64, and each row has a table of its blocks. A row takes a block when its positions
-/// need one and gives it back when they are forgotten. Memory is held for 8 blocks at a time, as few as reach up to the last
-/// block in use: it follows what all rows hold together, and nothing that was written is ever moved.
+/// need one and gives it back when they are forgotten. Memory follows what all rows hold together. On the CPU it is held for 8
+/// blocks at a time, as few as reach up to the last block in use, and nothing that was written is ever moved. On a GPU a
+/// layer's blocks are one tensor, a pool that kernels find them in by number: it is copied when it grows, by half at least,
+/// and when no more than a quarter of it is used.
 #[derive(Debug, Clone)]
 pub struct Cache {
     layers: Vec<LayerCache>,
     rows: Vec<Row>,
     blocks: Blocks,
     capacity: usize,
+    /// Blocks that a pool grows to at most if it needs no more.
+    most_blocks: usize,
     device: Device,
 }
 
@@ -34,53 +43,23 @@ struct Row {
     length: usize,
 }
 
+/// In how many tensors the blocks lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Slabs,
+    Pool,
+}
+
 /// Keys and values of one block of the model.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
-    /// Of each slab `[SLAB, heads, BLOCK, width]`, rotated to their positions.
+    /// Of each slab `[SLAB, heads, BLOCK, width]`, rotated to their positions; or one pool of any number of blocks.
     keys: Vec<Tensor<4>>,
     /// As `keys`.
     values: Vec<Tensor<4>>,
     heads: usize,
     width: usize,
-}
-
-/// The end of a row: where its next positions go, and where those before them lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The next position, from 0.
-    pub position: usize,
-    /// The row's blocks, in the order of its positions; they reach beyond `position`.
-    pub blocks: Vec<u32>,
-}
-
-/// New positions of one row.
-#[derive(Debug, Clone)]
-pub struct Passage {
-    /// Where they begin.
-    pub place: Place,
-    /// Their turns.
-    pub rotation: Rotation,
-    /// How many of the last ones have outputs that are asked for.
-    pub outputs: usize,
-    /// What products over them may round.
-    pub precision: Precision,
-}
-
-impl Passage {
-    pub(crate) fn rows(&self) -> Rows {
-        Rows::Together(self.precision)
-    }
-
-    /// The positions that are asked for.
-    ///
-    /// # Shapes
-    /// - `x`: `[length, hidden]`
-    /// - output: `[outputs, hidden]`
-    pub(crate) fn last(&self, x: Tensor<2>) -> Tensor<2> {
-        let length = x.dims()[0];
-        if self.outputs == length { x } else { x.narrow(0, length - self.outputs, self.outputs) }
-    }
+    memory: Memory,
 }
 
 impl Cache {
@@ -91,9 +70,22 @@ impl Cache {
             "a cache of {capacity} positions exceeds the context of {}",
             config.context
         );
-        let empty = LayerCache { keys: vec![], values: vec![], heads: config.heads, width: config.head_width() };
-        let layers = vec![empty; config.layers];
-        Self { layers, rows: vec![Row::default(); rows], blocks: Blocks::default(), capacity, device: device.clone() }
+        let memory = if ops::takes_pools(device) { Memory::Pool } else { Memory::Slabs };
+        let (keys, values) = (Vec::new(), Vec::new());
+        let empty = LayerCache { keys, values, heads: config.heads, width: config.head_width(), memory };
+        Self {
+            layers: vec![empty; config.layers],
+            rows: vec![Row::default(); rows],
+            blocks: Blocks::default(),
+            capacity,
+            most_blocks: usize::MAX,
+            device: device.clone(),
+        }
+    }
+
+    /// Holds memory for so many blocks at most, if rows do not take more: a pool is larger than what is used only below it.
+    pub fn with_most_blocks(self, most_blocks: usize) -> Self {
+        Self { most_blocks, ..self }
     }
 
     /// Adds an empty row and gives its number.
@@ -124,7 +116,7 @@ impl Cache {
 
     /// Blocks that memory is held for.
     pub fn allocated_blocks(&self) -> usize {
-        self.layers.first().map_or(0, |layer| layer.keys.len() * SLAB)
+        self.layers.first().map_or(0, |layer| layer.keys.iter().map(|keys| keys.dims()[0]).sum())
     }
 
     /// Blocks that a row of so many positions takes.
@@ -159,6 +151,14 @@ impl Cache {
         Place { position: *length, blocks: blocks.clone() }
     }
 
+    /// The ends of several rows, as [`end`](Self::end), with room for a position each.
+    pub(crate) fn places(&mut self, rows: &[usize], rope: &Rope) -> Places {
+        rows.iter().for_each(|&row| self.reserve(row, 1));
+        let ends = rows.iter().map(|&row| self.end(row)).collect();
+        let pooled = self.layers.first().is_some_and(|layer| layer.memory == Memory::Pool);
+        Places::new(ends, rope, pooled.then_some(&self.device))
+    }
+
     pub(crate) fn layer(&mut self, layer: usize) -> &mut LayerCache {
         &mut self.layers[layer]
     }
@@ -181,8 +181,17 @@ impl Cache {
 
     /// Holds memory for the blocks in use.
     fn fit(&mut self) {
-        let slabs = self.blocks.end().div_ceil(SLAB);
-        self.layers.iter_mut().for_each(|layer| layer.resize(slabs, &self.device));
+        let (needed, held) = (self.blocks.end().next_multiple_of(SLAB), self.allocated_blocks());
+        let larger = (held + held / 2).next_multiple_of(SLAB).min(self.most_blocks);
+        let pool = match needed {
+            _ if needed > held => needed.max(larger),
+            _ if needed * POOL_WASTE <= held => needed,
+            _ => held,
+        };
+        self.layers.iter_mut().for_each(|layer| match layer.memory {
+            Memory::Slabs => layer.hold_slabs(needed / SLAB, &self.device),
+            Memory::Pool => layer.hold_pool(pool, &self.device),
+        });
     }
 }
 
@@ -195,7 +204,7 @@ impl LayerCache {
         let [heads, length, width] = keys.dims();
         let mut done = 0;
         while done < length {
-            let (slab, block) = locate(place.blocks[(place.position + done) / BLOCK]);
+            let (slab, block) = self.locate(place.blocks[(place.position + done) / BLOCK]);
             let start = (place.position + done) % BLOCK;
             let count = (BLOCK - start).min(length - done);
             let ranges = [block..block + 1, 0..heads, start..start + count, 0..width];
@@ -215,10 +224,10 @@ impl LayerCache {
     pub(crate) fn read(&self, place: &Place, length: usize) -> (Tensor<3>, Tensor<3>) {
         let blocks = &place.blocks[..Cache::blocks_for(length)];
         // Neighbours in the table are as a rule neighbours in memory.
-        let runs: Vec<&[u32]> = blocks.chunk_by(|&a, &b| b == a + 1 && locate(a).0 == locate(b).0).collect();
+        let runs: Vec<&[u32]> = blocks.chunk_by(|&a, &b| b == a + 1 && self.locate(a).0 == self.locate(b).0).collect();
         let gather = |slabs: &[Tensor<4>]| {
             let part = |run: &&[u32]| {
-                let (slab, block) = locate(run[0]);
+                let (slab, block) = self.locate(run[0]);
                 let blocks = slabs[slab].clone().narrow(0, block, run.len());
                 blocks.swap_dims(0, 1).reshape([self.heads, run.len() * BLOCK, self.width])
             };
@@ -233,7 +242,48 @@ impl LayerCache {
         [&self.keys, &self.values]
     }
 
-    fn resize(&mut self, slabs: usize, device: &Device) {
+    /// The pool of keys and that of values, each `[blocks, heads, BLOCK, width]`, if there is one.
+    #[cfg(feature = "_cube")]
+    pub(crate) fn pool(&self) -> Option<[&Tensor<4>; 2]> {
+        (self.memory == Memory::Pool).then(|| Some([self.keys.first()?, self.values.first()?])).flatten()
+    }
+
+    /// Lets `write` write to the pool where it lies.
+    #[cfg(feature = "_cube")]
+    pub(crate) fn write_pool(&mut self, write: impl FnOnce([Tensor<4>; 2]) -> [Tensor<4>; 2]) {
+        let pool = [&mut self.keys, &mut self.values].map(|kind| kind.pop().expect("the pool is there"));
+        let [keys, values] = write(pool);
+        self.keys.push(keys);
+        self.values.push(values);
+    }
+
+    fn locate(&self, block: u32) -> (usize, usize) {
+        match self.memory {
+            Memory::Slabs => locate(block),
+            Memory::Pool => (0, block as usize),
+        }
+    }
+
+    fn hold_pool(&mut self, blocks: usize, device: &Device) {
+        for kind in [&mut self.keys, &mut self.values] {
+            let old = kind.pop();
+            let held = old.as_ref().map_or(0, |old| old.dims()[0]);
+            if blocks == held {
+                kind.extend(old);
+            } else if blocks > 0 {
+                let shape = [blocks, self.heads, BLOCK, self.width];
+                let new = Tensor::zeros(shape, (device, DType::F32));
+                let kept = held.min(blocks);
+                let ranges = [0..kept, 0..self.heads, 0..BLOCK, 0..self.width];
+                kind.push(match old {
+                    Some(old) => new.slice_assign(ranges, old.narrow(0, 0, kept)),
+                    None => new,
+                });
+            }
+        }
+    }
+
+    fn hold_slabs(&mut self, slabs: usize, device: &Device) {
         let shape = [SLAB, self.heads, BLOCK, self.width];
         // Zeros of the system's are not touched before they are written over; `Tensor::zeros` writes and copies them on the CPU.
         let zeros = || TensorData::new(vec![0f32; shape.iter().product()], shape);
@@ -243,7 +293,7 @@ impl LayerCache {
     }
 }
 
-/// Slab of a block, and its place there.
+/// Slab of a block, and its place there, where memory is held in slabs.
 pub(crate) fn locate(block: u32) -> (usize, usize) {
     (block as usize / SLAB, block as usize % SLAB)
 }

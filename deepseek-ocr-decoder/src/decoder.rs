@@ -1,7 +1,7 @@
 //! The decoder (paper section 3.3): a small transformer with mixtures of experts. Start here.
 
 use crate::{
-    Block, Cache, Choice, Passage, Place, Rope, Segment,
+    Block, Cache, Choice, Passage, Rope, Segment,
     ops::{self, Rows},
 };
 use burn::{
@@ -165,13 +165,10 @@ impl Decoder {
     }
 
     fn step_rows(&self, tokens: &[u32], rows: &[usize], cache: &mut Cache) -> Tensor<2> {
-        rows.iter().for_each(|&row| cache.reserve(row, 1));
-        let places: Vec<Place> = rows.iter().map(|&row| cache.end(row)).collect();
-        let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
-        let rotation = self.rope.batch(&positions);
+        let places = cache.places(rows, &self.rope);
         let mut x = self.embed_tokens.forward(self.ids(tokens));
         for (layer, block) in self.layers.iter().enumerate() {
-            x = block.step(x, &rotation, cache.layer(layer), &places);
+            x = block.step(x, cache.layer(layer), &places);
         }
         rows.iter().for_each(|&row| cache.advance(row, 1));
         self.logits(x)

@@ -1,6 +1,6 @@
 //! Generated models and numbers for the unit tests.
 
-use crate::{Cache, Decoder, DecoderConfig};
+use crate::{Cache, Decoder, DecoderConfig, Place, Places, Rope, ops};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Tensor, TensorData},
@@ -55,10 +55,14 @@ pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// One layer's cache with rows of these lengths, whose blocks lie in no order; and keys and values of each row, `[heads, length,
 /// width]`.
-pub(crate) fn scattered_cache([heads, width]: [usize; 2], lengths: &[usize]) -> (Cache, Vec<[Vec<f32>; 2]>) {
+pub(crate) fn scattered_cache(
+    [heads, width]: [usize; 2],
+    lengths: &[usize],
+    device: &Device,
+) -> (Cache, Vec<[Vec<f32>; 2]>) {
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let config = DecoderConfig { layers: 1, heads, hidden: heads * width, context: longest, ..config() };
-    let mut cache = Cache::new(&config, lengths.len() + 1, longest, &Device::flex());
+    let mut cache = Cache::new(&config, lengths.len() + 1, longest, device);
     // Rows grow in turns, after one that leaves holes behind.
     cache.reserve(lengths.len(), longest.div_ceil(2));
     let mut room = 0;
@@ -71,7 +75,7 @@ pub(crate) fn scattered_cache([heads, width]: [usize; 2], lengths: &[usize]) -> 
     }
     let write = |(row, &length): (usize, &usize)| {
         let written = [0, 1].map(|kind| values(heads * length * width, 50 + 2 * row as u64 + kind));
-        let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex()).reshape([heads, length, width]);
+        let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, device).reshape([heads, length, width]);
         let place = cache.end(row);
         cache.layer(0).write(&place, &tensor(&written[0]), &tensor(&written[1]));
         cache.advance(row, length);
@@ -79,6 +83,21 @@ pub(crate) fn scattered_cache([heads, width]: [usize; 2], lengths: &[usize]) -> 
     };
     let written = lengths.iter().enumerate().map(write).collect();
     (cache, written)
+}
+
+/// The last positions of some rows, as if they had just been written.
+pub(crate) fn last_places(cache: &Cache, rows: &[usize], device: &Device) -> Places {
+    let last = |&row: &usize| {
+        let end = cache.end(row);
+        Place { position: end.position - 1, ..end }
+    };
+    places(rows.iter().map(last).collect(), 2, device)
+}
+
+/// Places with the turns of heads of this even width.
+pub(crate) fn places(ends: Vec<Place>, width: usize, device: &Device) -> Places {
+    let longest = ends.iter().map(|end| end.position + 1).max().unwrap_or(0);
+    Places::new(ends, &Rope::new(longest, width, 100.0, device), ops::takes_pools(device).then_some(device))
 }
 
 #[track_caller]

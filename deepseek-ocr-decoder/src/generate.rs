@@ -115,6 +115,11 @@ impl Generation {
         Self { rows: Vec::new(), cache }
     }
 
+    /// Holds memory for so many blocks of cache at most, as [`Cache::with_most_blocks`].
+    pub fn with_most_blocks(self, most_blocks: usize) -> Self {
+        Self { cache: self.cache.with_most_blocks(most_blocks), ..self }
+    }
+
     /// Adds a row and gives its number, the lowest that is free; the next call of [`advance`](Self::advance) reads its
     /// prompt.
     ///

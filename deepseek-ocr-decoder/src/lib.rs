@@ -57,7 +57,7 @@ mod weights;
 
 pub use attention::SelfAttention;
 pub use block::{Block, Mlp};
-pub use cache::{Cache, LayerCache, Passage, Place};
+pub use cache::{Cache, LayerCache, Passage, Place, Places};
 pub use decoder::{Decoder, DecoderConfig, Taught};
 pub use experts::{ExpertStack, Experts};
 pub use generate::{Answer, Finish, GenerateOptions, Generation, LoopStop, Outcome, Token};

@@ -40,7 +40,7 @@ struct Gone(Arc<Shared>);
 
 impl Worker {
     pub(super) fn new(model: DeepseekOcr, threads: Threads, shared: Arc<Shared>, pages_together: usize) -> Self {
-        let generation = Generation::empty(model.decoder());
+        let generation = empty(&model, &shared);
         Self { model, threads, shared, pages_together, generation, running: Vec::new(), steps: 0 }
     }
 
@@ -117,7 +117,7 @@ impl Worker {
             }
             Err(reason) => {
                 tracing::error!(reason, rows = self.running.len(), "a step panicked");
-                self.generation = Generation::empty(self.model.decoder());
+                self.generation = empty(&self.model, &self.shared);
                 self.end_all(|| panicked(&reason));
             }
         }
@@ -160,6 +160,11 @@ impl Drop for Gone {
     fn drop(&mut self) {
         self.0.stop();
     }
+}
+
+/// A batch without rows, whose cache stays within the budget.
+fn empty(model: &DeepseekOcr, shared: &Shared) -> Generation {
+    Generation::empty(model.decoder()).with_most_blocks(shared.limits().blocks)
 }
 
 /// Ends a request: its place is free before it hears of it.

@@ -5,19 +5,20 @@
 
 #![allow(unsafe_code)]
 
+mod attention;
 mod routing;
 #[cfg(all(test, feature = "wgpu"))]
 mod tests;
 mod tiles;
 
 use super::Rows;
-use crate::{Experts, GatedMlp, Moe, Routing};
+use crate::{Experts, GatedMlp, LayerCache, Moe, Places, Routing};
 use burn::tensor::{DType, Tensor, activation};
 use deepseek_ocr_core::{
     LinearWeight, StoredLinear,
     ops::{
         cube::{
-            CubeTensor, FEW_ROWS, float, int, int_tensor,
+            CubeBackend, CubeTensor, FEW_ROWS, float, int, int_tensor,
             rows::{self, Gather},
             tensor, weights,
         },
@@ -97,6 +98,33 @@ pub(super) fn expert_mlp(rows: Rows, x: &Tensor<2>, routing: &Routing, moe: &Moe
     };
     let shared = float(&super::gated_mlp(rows, x.clone(), &moe.shared_experts), DType::F32)?;
     Some(tensor(routing::combine(&shared, &routed, &factors)))
+}
+
+pub(super) fn append(projected: &[Tensor<3>; 3], cache: &mut LayerCache, places: &Places) -> Option<Tensor<3>> {
+    let [queries, keys, values] = projected.each_ref().map(|x| float(x, DType::F32));
+    let projected = [queries?, keys?, values?];
+    let turns = [float(&places.rotation.cos, DType::F32)?, float(&places.rotation.sin, DType::F32)?];
+    let table = int(places.table.as_ref()?)?;
+    let _ = cache.pool()?;
+    let mut turned = None;
+    cache.write_pool(|pool| {
+        let pool = pool.map(unique);
+        turned = Some(attention::append(projected, turns, table, &pool));
+        pool.map(tensor)
+    });
+    turned.map(tensor)
+}
+
+/// The tensor's buffer, copied if another tensor has it, too.
+fn unique(tensor: Tensor<4>) -> CubeTensor {
+    let tensor = tensor.try_into_primitive::<CubeBackend>().expect("a pool is on a GPU");
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
+pub(super) fn decode_attention(queries: &Tensor<3>, cache: &LayerCache, places: &Places) -> Option<Tensor<3>> {
+    let [keys, values] = cache.pool()?.map(|pool| float(pool, DType::F32));
+    let (queries, table) = (float(queries, DType::F32)?, int(places.table.as_ref()?)?);
+    attention::attend(&queries, [keys?, values?], &table, places.longest()).map(tensor)
 }
 
 /// `x W^T` for any number of rows.

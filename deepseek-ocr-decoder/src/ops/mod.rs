@@ -6,7 +6,7 @@ mod cube;
 mod flex;
 pub mod reference;
 
-use crate::{GatedMlp, LayerCache, Moe, Place, Rotation, Routing};
+use crate::{GatedMlp, LayerCache, Moe, Places, Rotation, Routing};
 use burn::tensor::{Device, Tensor};
 use deepseek_ocr_core::{StoredLinear, ops::Precision};
 
@@ -136,19 +136,41 @@ pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) 
     reference::causal_attention(queries, keys, values)
 }
 
+/// Writes one position's keys and values to each of several rows of a cache, turned to their places, and turns the queries.
+///
+/// # Shapes
+/// - `queries`, `keys`, `values`: `[rows, heads, width]`, one for each of `places`
+/// - output: `[rows, heads, width]`, the queries
+pub fn append(projected: [Tensor<3>; 3], cache: &mut LayerCache, places: &Places) -> Tensor<3> {
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::append(&projected, cache, places) {
+        return y;
+    }
+    reference::append(projected, cache, places)
+}
+
 /// Attention of one position in each of several rows of a cache, over itself and all before it in its row.
 ///
 /// A row's result does not depend on the other rows, nor on which blocks hold it.
 ///
 /// # Shapes
-/// - `queries`: `[rows, heads, width]`, one for each of `places`
+/// - `queries`: `[rows, heads, width]`, one for each of `places`, whose positions are written
 /// - output: `[rows, heads, width]`
-pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &[Place]) -> Tensor<3> {
+pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &Places) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if let Some(y) = flex::decode_attention(&queries, cache, places) {
+    if let Some(y) = flex::decode_attention(&queries, cache, &places.ends) {
         return y;
     }
-    reference::decode_attention(queries, cache, places)
+    #[cfg(feature = "_cube")]
+    if let Some(y) = cube::decode_attention(&queries, cache, places) {
+        return y;
+    }
+    reference::decode_attention(queries, cache, &places.ends)
+}
+
+/// Whether the device has kernels that find a block of the cache in one tensor of all.
+pub(crate) fn takes_pools(device: &Device) -> bool {
+    takes_stacks(device)
 }
 
 /// Whether the device has kernels that find an expert in a stack.

@@ -1,7 +1,7 @@
 //! The decoder's operations in plain tensor code: the specification, the fallback for any backend, the oracle of the tests.
 
 use super::Rows;
-use crate::{GatedMlp, LayerCache, Moe, Place, Rotation, Routing};
+use crate::{GatedMlp, LayerCache, Moe, Place, Places, Rotation, Routing};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use deepseek_ocr_core::StoredLinear;
 
@@ -101,6 +101,17 @@ fn later(first: usize, count: usize, device: &Device) -> Tensor<3, burn::tensor:
     int_tensor(0..seen, device).reshape([1, 1, seen]).expand([1, count, seen]).greater(queries)
 }
 
+/// See [`append`](super::append).
+pub fn append([queries, keys, values]: [Tensor<3>; 3], cache: &mut LayerCache, places: &Places) -> Tensor<3> {
+    let [_, heads, width] = queries.dims();
+    let (queries, keys) = (places.rotation.forward(queries), places.rotation.forward(keys));
+    for (i, place) in places.ends.iter().enumerate() {
+        let row = |all: &Tensor<3>| all.clone().narrow(0, i, 1).reshape([heads, 1, width]);
+        cache.write(place, &row(&keys), &row(&values));
+    }
+    queries
+}
+
 /// See [`decode_attention`](super::decode_attention).
 pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &[Place]) -> Tensor<3> {
     let [_, heads, width] = queries.dims();
@@ -184,7 +195,7 @@ mod tests {
     #[test]
     fn decode_attention_sees_its_own_row_up_to_its_own_position() {
         let (heads, width, lengths) = (2, 4, [130, 1, 600]);
-        let (mut cache, written) = fixture::scattered_cache([heads, width], &lengths);
+        let (mut cache, written) = fixture::scattered_cache([heads, width], &lengths, &Device::flex());
         let places = [2, 0, 1].map(|row| cache.end(row)).map(|end| Place { position: end.position - 1, ..end });
         let q = random([places.len(), heads, width], 3);
         let y = fixture::floats(decode_attention(q.clone(), cache.layer(0), &places));

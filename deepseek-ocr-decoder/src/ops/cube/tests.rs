@@ -143,3 +143,84 @@ fn a_decoder_settles_on_a_gpu_and_computes_what_it_computes_on_the_cpu() {
     };
     fixture::assert_close(&run(&gpu), &run(&cpu), 1e-4);
 }
+
+fn heads(shape: [usize; 3], seed: u64) -> Tensor<3> {
+    Tensor::from_data(TensorData::new(fixture::values(shape.iter().product(), seed), shape), (&gpu(), DType::F32))
+}
+
+#[test]
+fn positions_are_turned_and_written_where_their_rows_end() {
+    for (count, width, lengths) in [(2, 6, [130, 1, 63, 200]), (3, 128, [1, 64, 100, 101])] {
+        let (mut cache, _) = fixture::scattered_cache([count, width], &lengths, &gpu());
+        // The row after the last is empty.
+        let rows = [2, 4, 0];
+        rows.iter().for_each(|&row| cache.reserve(row, 1));
+        let places = fixture::places(rows.map(|row| cache.end(row)).into(), width, &gpu());
+        let projected = [1, 2, 3].map(|seed| heads([rows.len(), count, width], seed));
+        // Two caches with one buffer: the first that is written gets its own.
+        let mut expected_cache = cache.clone();
+        let layer = cache.layer(0);
+        let queries = super::append(&projected, layer, &places).expect("on a GPU");
+        let expected = reference::append(projected, expected_cache.layer(0), &places);
+        fixture::assert_close(&fixture::floats(queries), &fixture::floats(expected), NEAR);
+        for row in 0..5 {
+            let place = cache.end(row);
+            let length = place.position + usize::from(rows.contains(&row));
+            let [found, expected] = [&mut cache, &mut expected_cache].map(|cache| cache.layer(0).read(&place, length));
+            fixture::assert_close(&fixture::floats(found.0), &fixture::floats(expected.0), NEAR);
+            fixture::assert_close(&fixture::floats(found.1), &fixture::floats(expected.1), 0.0);
+        }
+    }
+}
+
+#[test]
+fn attention_over_the_pool_is_the_references_and_that_of_the_row_alone() {
+    // Around the sizes of blocks and of parts, and vectors of a head.
+    for (count, width, lengths) in [(2, 6, [130, 1, 600]), (3, 128, [128, 129, 64]), (1, 33, [5, 300, 127])] {
+        let (mut cache, _) = fixture::scattered_cache([count, width], &lengths, &gpu());
+        let places = fixture::last_places(&cache, &[2, 0, 1, 2], &gpu());
+        let queries = heads([4, count, width], 1) * 3.0;
+        let actual = super::decode_attention(&queries, cache.layer(0), &places).expect("on a GPU");
+        let expected = reference::decode_attention(queries.clone(), cache.layer(0), &places.ends);
+        fixture::assert_close(&fixture::floats(actual.clone()), &fixture::floats(expected), NEAR);
+        for (i, row) in [2, 0, 1, 2].into_iter().enumerate() {
+            let (place, query) = (fixture::last_places(&cache, &[row], &gpu()), queries.clone().narrow(0, i, 1));
+            let alone = super::decode_attention(&query, cache.layer(0), &place).expect("on a GPU");
+            assert_eq!(fixture::floats(alone), fixture::floats(actual.clone().narrow(0, i, 1)), "row {row}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_grows_and_shrinks_and_keeps_what_rows_hold() {
+    let config = DecoderConfig { context: 4000, ..fixture::config() };
+    let mut cache = Cache::new(&config, 2, 4000, &gpu());
+    let (heads, width) = (config.heads, config.head_width());
+    let mut written = Vec::new();
+    // Positions of the first row, then blocks held for the second and allocated.
+    for (step, (length, other, allocated)) in
+        [(100, 0, 8), (500, 0, 16), (600, 20, 40), (100, 0, 64)].into_iter().enumerate()
+    {
+        cache.reserve(0, length);
+        let [keys, values] = [0, 1].map(|kind| self::heads([heads, length, width], 2 * step as u64 + kind));
+        let place = cache.end(0);
+        cache.layer(1).write(&place, &keys, &values);
+        cache.advance(0, length);
+        written.push(keys);
+        cache.reserve(1, other * 64);
+        assert_eq!(cache.allocated_blocks(), allocated);
+    }
+    cache.truncate(1, 0);
+    let place = cache.end(0);
+    let found = cache.layer(1).read(&place, place.position).0;
+    assert_eq!(fixture::floats(found), fixture::floats(Tensor::cat(written, 1)));
+    cache.truncate(0, 64);
+    assert_eq!(cache.allocated_blocks(), 8);
+    cache.truncate(0, 0);
+    assert_eq!((cache.held_blocks(), cache.allocated_blocks()), (0, 0));
+    let mut limited = Cache::new(&config, 1, 4000, &gpu()).with_most_blocks(18);
+    for (blocks, allocated) in [(16, 16), (17, 24)] {
+        limited.reserve(0, blocks * 64);
+        assert_eq!(limited.allocated_blocks(), allocated);
+    }
+}

@@ -65,12 +65,12 @@ fn causal_attention_on_every_instruction_set() {
 fn decode_attention_on_every_instruction_set() {
     // Around the sizes of blocks, and of vectors of a head.
     for (heads, longest, width) in [(2, 6, 4), (3, 65, 33), (1, 300, 128), (2, 700, 200), (2, 128, 130)] {
-        let (mut cache, _) = fixture::scattered_cache([heads, width], &[1 + longest / 2, longest, 1, longest - 1]);
-        let places: Vec<_> = [3, 0, 2, 1].map(|row| cache.end(row)).into();
-        let places: Vec<_> = places.into_iter().map(|end| Place { position: end.position - 1, ..end }).collect();
-        let queries = random([places.len(), heads, width], 1) * 3.0;
+        let (mut cache, _) =
+            fixture::scattered_cache([heads, width], &[1 + longest / 2, longest, 1, longest - 1], &Device::flex());
+        let places = fixture::last_places(&cache, &[3, 0, 2, 1], &Device::flex());
+        let queries = random([places.ends.len(), heads, width], 1) * 3.0;
         let layer = cache.layer(0);
-        let expected = reference::decode_attention(queries.clone(), layer, &places);
+        let expected = reference::decode_attention(queries.clone(), layer, &places.ends);
         assert_close(ops::decode_attention(queries.clone(), layer, &places), expected.clone());
         let (queries, expected) = (fixture::floats(queries), fixture::floats(expected));
         let [keys, values] = layer.slabs().map(|slabs| slabs.iter().cloned().map(fixture::floats).collect::<Vec<_>>());
@@ -79,7 +79,7 @@ fn decode_attention_on_every_instruction_set() {
         for isa in available() {
             let mut y = vec![f32::NAN; expected.len()];
             let decode = attention::Decode { heads, width, keys: &keys, values: &values };
-            decode.attend(isa, &queries, &places, &mut y);
+            decode.attend(isa, &queries, &places.ends, &mut y);
             fixture::assert_close(&y, &expected, 2e-5);
         }
     }
