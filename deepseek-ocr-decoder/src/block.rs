@@ -1,6 +1,9 @@
 //! One block: attention and a feed-forward layer, each behind a norm and around a residual.
 
-use crate::{Choice, DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Places, Rotation, SelfAttention, ops::Rows};
+use crate::{
+    Choice, DecoderConfig, GatedMlp, LayerCache, Moe, Passage, Places, Rotation, SelfAttention,
+    ops::{self, Rows},
+};
 use burn::{
     module::Module,
     nn::{RmsNorm, RmsNormConfig},
@@ -49,8 +52,9 @@ impl Block {
     /// - `x`: `[length, hidden]`
     /// - output: `[passage.outputs, hidden]`
     pub fn prefill(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
-        let x = self.attend(x, passage, cache);
-        x.clone() + self.mlp.forward(passage.rows(), self.post_attention_layernorm.forward(x))
+        let y = self.mix(x.clone(), passage, cache);
+        let [x, y] = ops::add_norm(passage.last(x), y, &self.post_attention_layernorm);
+        x + self.mlp.forward(passage.rows(), y)
     }
 
     /// The first half of [`prefill`](Self::prefill): the residual stream between attention and feed-forward layer.
@@ -59,7 +63,11 @@ impl Block {
     /// - `x`: `[length, hidden]`
     /// - output: `[passage.outputs, hidden]`
     pub fn attend(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
-        passage.last(x.clone()) + self.self_attn.prefill(self.input_layernorm.forward(x), passage, cache)
+        passage.last(x.clone()) + self.mix(x, passage, cache)
+    }
+
+    fn mix(&self, x: Tensor<2>, passage: &Passage, cache: &mut LayerCache) -> Tensor<2> {
+        self.self_attn.prefill(ops::norm(x, &self.input_layernorm), passage, cache)
     }
 
     /// Whole sequences of equal length, without a cache; and what the router of a mixture chose.
@@ -86,8 +94,9 @@ impl Block {
     /// - `x`: `[rows, hidden]`, one row for each of `places`
     /// - output: `[rows, hidden]`
     pub fn step(&self, x: Tensor<2>, cache: &mut LayerCache, places: &Places) -> Tensor<2> {
-        let x = x.clone() + self.self_attn.step(self.input_layernorm.forward(x), cache, places);
-        x.clone() + self.mlp.forward(Rows::Apart, self.post_attention_layernorm.forward(x))
+        let y = self.self_attn.step(ops::norm(x.clone(), &self.input_layernorm), cache, places);
+        let [x, y] = ops::add_norm(x, y, &self.post_attention_layernorm);
+        x + self.mlp.forward(Rows::Apart, y)
     }
 }
 

@@ -237,7 +237,7 @@ impl Decoder {
     /// - `x`: `[positions, hidden]`, the last block's output
     /// - output: `[positions, vocab]`, f32
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        let [logits] = ops::linears(Rows::Apart, self.norm.forward(x), [&self.lm_head]);
+        let [logits] = ops::linears(Rows::Apart, ops::norm(x, &self.norm), [&self.lm_head]);
         logits
     }
 

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod norm;
 mod routing;
 #[cfg(all(test, feature = "wgpu"))]
 mod tests;
@@ -13,7 +14,10 @@ mod tiles;
 
 use super::Rows;
 use crate::{Experts, GatedMlp, LayerCache, Moe, Places, Routing};
-use burn::tensor::{DType, Tensor, activation};
+use burn::{
+    nn::RmsNorm,
+    tensor::{DType, Tensor, activation},
+};
 use deepseek_ocr_core::{
     LinearWeight, StoredLinear,
     ops::{
@@ -125,6 +129,17 @@ pub(super) fn decode_attention(queries: &Tensor<3>, cache: &LayerCache, places: 
     let [keys, values] = cache.pool()?.map(|pool| float(pool, DType::F32));
     let (queries, table) = (float(queries, DType::F32)?, int(places.table.as_ref()?)?);
     attention::attend(&queries, [keys?, values?], &table, places.longest()).map(tensor)
+}
+
+/// The sum, if there is something to add, else `x`; and its norm.
+pub(super) fn norm(x: &Tensor<2>, added: Option<&Tensor<2>>, norm: &RmsNorm) -> Option<[Tensor<2>; 2]> {
+    let added = match added {
+        Some(added) => Some(float(added, DType::F32)?),
+        None => None,
+    };
+    let (x, gamma) = (float(x, DType::F32)?, float(&norm.gamma.val(), DType::F32)?);
+    let rows = x.meta.shape()[0];
+    (rows > 0).then(|| norm::norm(&x, added.as_ref(), &gamma, norm.epsilon).map(tensor))
 }
 
 /// `x W^T` for any number of rows.

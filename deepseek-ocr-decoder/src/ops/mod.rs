@@ -7,7 +7,10 @@ mod flex;
 pub mod reference;
 
 use crate::{GatedMlp, LayerCache, Moe, Places, Rotation, Routing};
-use burn::tensor::{Device, Tensor};
+use burn::{
+    nn::RmsNorm,
+    tensor::{Device, Tensor},
+};
 use deepseek_ocr_core::{StoredLinear, ops::Precision};
 
 /// What the rows of a product are to each other.
@@ -18,6 +21,33 @@ pub enum Rows {
     Together(Precision),
     /// Sequences of a batch: what each row gives does not depend, to the last bit, on the rows that stand beside it.
     Apart,
+}
+
+/// The norm of each row.
+///
+/// # Shapes
+/// - `x`: `[rows, hidden]`, f32
+/// - output: `[rows, hidden]`, f32
+pub fn norm(x: Tensor<2>, norm: &RmsNorm) -> Tensor<2> {
+    #[cfg(feature = "_cube")]
+    if let Some([_, y]) = cube::norm(&x, None, norm) {
+        return y;
+    }
+    norm.forward(x)
+}
+
+/// `x + added`, and its norm.
+///
+/// # Shapes
+/// - `x`, `added`: `[rows, hidden]`, f32
+/// - output: `[rows, hidden]`, f32, twice
+pub fn add_norm(x: Tensor<2>, added: Tensor<2>, norm: &RmsNorm) -> [Tensor<2>; 2] {
+    #[cfg(feature = "_cube")]
+    if let Some(both) = cube::norm(&x, Some(&added), norm) {
+        return both;
+    }
+    let sum = x + added;
+    [sum.clone(), norm.forward(sum)]
 }
 
 /// Several layers over the same rows.

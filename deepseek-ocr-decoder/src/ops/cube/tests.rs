@@ -4,6 +4,7 @@ use super::super::{Rows, reference};
 use crate::{Cache, Decoder, DecoderConfig, Experts, GatedMlp, Mlp, Moe, Routing, Segment, fixture};
 use burn::{
     module::{Module, ModuleMapper, Param},
+    nn::RmsNormConfig,
     tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData},
 };
 use deepseek_ocr_core::ops::Precision;
@@ -222,5 +223,20 @@ fn a_pool_grows_and_shrinks_and_keeps_what_rows_hold() {
     for (blocks, allocated) in [(16, 16), (17, 24)] {
         limited.reserve(0, blocks * 64);
         assert_eq!(limited.allocated_blocks(), allocated);
+    }
+}
+
+#[test]
+fn norms_with_and_without_a_sum_before_them() {
+    for (rows, width) in [(1, 12), (3, 1280), (70, 33)] {
+        let norm = fixture::fill(RmsNormConfig::new(width).with_epsilon(1e-2).init(&Device::flex()))
+            .map(&mut Store(FloatDType::F32));
+        let (x, added) = (random([rows, width], 1), random([rows, width], 2) * 3.0);
+        let [same, y] = super::norm(&x, None, &norm).expect("on a GPU");
+        assert_eq!(fixture::floats(same), fixture::floats(x.clone()));
+        assert_near(Some(y), norm.forward(x.clone()));
+        let [sum, y] = super::norm(&x, Some(&added), &norm).expect("on a GPU");
+        assert_near(Some(sum), x.clone() + added.clone());
+        assert_near(Some(y), norm.forward(x + added));
     }
 }
