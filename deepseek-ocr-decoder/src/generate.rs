@@ -4,7 +4,12 @@ mod options;
 
 pub use options::{GenerateOptions, LoopStop};
 
-use crate::{Cache, Decoder, Prompt, sampling::Sampler};
+#[cfg(feature = "_cube")]
+use crate::ops;
+use crate::{
+    Cache, Decoder, Prompt,
+    sampling::{Choice, Sampler},
+};
 use burn::tensor::{DType, Tensor};
 use deepseek_ocr_core::{Error, Result};
 
@@ -80,6 +85,13 @@ pub struct Generation {
     /// A row that left makes its place free for the next.
     rows: Vec<Option<Row>>,
     cache: Cache,
+}
+
+/// Logits of some rows.
+struct Pass {
+    rows: Vec<usize>,
+    /// `[rows, vocab]`.
+    logits: Tensor<2>,
 }
 
 #[derive(Debug)]
@@ -163,30 +175,74 @@ impl Generation {
     /// Errors are [`Error::NotFinite`] if the model computes NaN, and [`Error::Execution`] if the device fails. They end the
     /// row.
     pub fn advance_each(&mut self, decoder: &Decoder) -> Vec<Outcome> {
-        let (mut outcomes, mut ids, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        let passes = self.compute(decoder);
+        #[cfg(feature = "_cube")]
+        if let Some(outcomes) = self.accept_best(&passes) {
+            return outcomes;
+        }
+        passes.iter().flat_map(|pass| self.accept_logits(pass)).collect()
+    }
+
+    /// Prompts of rows that are new, and a step of the others; nothing is read.
+    fn compute(&mut self, decoder: &Decoder) -> Vec<Pass> {
+        let (mut passes, mut ids, mut running) = (Vec::new(), Vec::new(), Vec::new());
         let unfinished = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.finish.is_none());
-        for index in (0..self.rows.len()).filter(|&index| unfinished(&self.rows[index])).collect::<Vec<_>>() {
-            match self.row_mut(index).inputs.take() {
+        for row in (0..self.rows.len()).filter(|&row| unfinished(&self.rows[row])).collect::<Vec<_>>() {
+            match self.row_mut(row).inputs.take() {
                 Some(inputs) => {
-                    let logits = read(decoder.prefill(inputs, &mut self.cache, index));
-                    outcomes.push(self.accept(index, logits.as_deref()));
+                    let logits = decoder.prefill(inputs, &mut self.cache, row).unsqueeze();
+                    passes.push(Pass { rows: vec![row], logits });
                 }
                 None => {
                     // A row that runs without inputs has chosen at least one token.
-                    ids.extend(self.row(index).ids.last());
-                    running.push(index);
+                    ids.extend(self.row(row).ids.last());
+                    running.push(row);
                 }
             }
         }
         if !running.is_empty() {
-            let logits = read(decoder.step(&ids, &running, &mut self.cache));
-            let vocab = decoder.config().vocab;
-            for (at, index) in running.into_iter().enumerate() {
-                let logits = logits.as_ref().map(|logits| &logits[at * vocab..(at + 1) * vocab]);
-                outcomes.push(self.accept(index, logits));
+            let logits = decoder.step(&ids, &running, &mut self.cache);
+            passes.push(Pass { rows: running, logits });
+        }
+        passes
+    }
+
+    /// Chooses from logits on the host.
+    fn accept_logits(&mut self, pass: &Pass) -> Vec<Outcome> {
+        let logits = read(pass.logits.clone());
+        let vocab = pass.logits.dims()[1];
+        let accept = |(at, &row): (usize, &usize)| {
+            let logits = logits.as_ref().map(|logits| &logits[at * vocab..(at + 1) * vocab]);
+            let choice = logits.map_err(|reason| failed(reason)).and_then(|logits| self.row_mut(row).choose(logits));
+            self.accept(row, choice)
+        };
+        pass.rows.iter().enumerate().map(accept).collect()
+    }
+
+    /// Lets the device choose, where it can, and reads one small tensor for all rows; the logits of rows alone that sample.
+    #[cfg(feature = "_cube")]
+    fn accept_best(&mut self, passes: &[Pass]) -> Option<Vec<Outcome>> {
+        let banned = |pass: &Pass| pass.rows.iter().map(|&row| self.row(row).banned()).collect::<Vec<_>>();
+        let best: Vec<_> = passes.iter().map(|pass| ops::best(&pass.logits, &banned(pass))).collect::<Option<_>>()?;
+        if best.is_empty() {
+            return None;
+        }
+        let best = read(Tensor::cat(best, 0));
+        let mut outcomes = Vec::new();
+        for (pass, at, &row) in
+            passes.iter().flat_map(|pass| pass.rows.iter().enumerate().map(move |(at, row)| (pass, at, row)))
+        {
+            if matches!(self.row(row).sampler, Sampler::Greedy) {
+                let place = 2 * outcomes.len();
+                let choice = best.as_ref().map_err(|reason| failed(reason));
+                let choice = choice.and_then(|best| Choice::of_kernel(best[place], best[place + 1]));
+                outcomes.push(self.accept(row, choice));
+            } else {
+                let logits = pass.logits.clone().narrow(0, at, 1);
+                outcomes.extend(self.accept_logits(&Pass { rows: vec![row], logits }));
             }
         }
-        outcomes
+        Some(outcomes)
     }
 
     /// Ends a row that is not finished.
@@ -222,10 +278,9 @@ impl Generation {
         &self.cache
     }
 
-    fn accept(&mut self, row: usize, logits: Result<&[f32], &String>) -> Outcome {
+    fn accept(&mut self, row: usize, choice: Result<Option<Choice>>) -> Outcome {
         let state = self.row_mut(row);
-        let logits = logits.map_err(|reason| Error::Execution { source: reason.clone().into() });
-        let token = logits.and_then(|logits| state.accept(row, logits));
+        let token = choice.map(|choice| state.accept(row, choice));
         if token.is_err() {
             state.finish = Some(Finish::Failed);
         }
@@ -265,32 +320,46 @@ impl Row {
         })
     }
 
-    /// Chooses the next token and decides whether it was the last.
-    fn accept(&mut self, row: usize, logits: &[f32]) -> Result<Option<Token>> {
-        let banned = self.options.no_repeat.banned(&self.prompt, &self.ids);
-        let Some(choice) = self.sampler.choose(logits, &banned)? else {
+    /// Tokens that may not come next.
+    fn banned(&self) -> Vec<u32> {
+        self.options.no_repeat.banned(&self.prompt, &self.ids)
+    }
+
+    /// Chooses the next token; `None` if all are banned.
+    fn choose(&mut self, logits: &[f32]) -> Result<Option<Choice>> {
+        let banned = self.banned();
+        self.sampler.choose(logits, &banned)
+    }
+
+    /// Takes the next token and decides whether it was the last.
+    fn accept(&mut self, row: usize, choice: Option<Choice>) -> Option<Token> {
+        let Some(Choice { id, probability }) = choice else {
             self.finish = Some(Finish::Repetition);
-            return Ok(None);
+            return None;
         };
-        if choice.id == self.options.eos {
+        if id == self.options.eos {
             self.finish = Some(Finish::Stop);
-            return Ok(None);
+            return None;
         }
-        self.ids.push(choice.id);
-        self.probabilities.push(choice.probability);
+        self.ids.push(id);
+        self.probabilities.push(probability);
         if self.options.loop_stop.stops(&self.ids) {
             self.finish = Some(Finish::Repetition);
         } else if self.ids.len() == self.limit {
             self.finish = Some(Finish::Length);
         }
-        Ok(Some(Token { row, id: choice.id, probability: choice.probability }))
+        Some(Token { row, id, probability })
     }
 }
 
-/// Logits to the host, or why they cannot be had.
-fn read<const D: usize>(logits: Tensor<D>) -> Result<Vec<f32>, String> {
-    let data = logits.try_into_data().map_err(|e| e.to_string())?;
+/// Numbers to the host, or why they cannot be had.
+fn read(numbers: Tensor<2>) -> Result<Vec<f32>, String> {
+    let data = numbers.try_into_data().map_err(|e| e.to_string())?;
     data.convert_dtype(DType::F32).try_to_vec().map_err(|e| format!("{e:?}"))
+}
+
+fn failed(reason: &str) -> Error {
+    Error::Execution { source: reason.to_owned().into() }
 }
 
 #[cfg(test)]

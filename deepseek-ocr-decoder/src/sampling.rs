@@ -10,6 +10,9 @@ use std::cmp::Ordering;
 /// How many candidates nucleus sampling sorts at first; most nuclei are far smaller.
 const FIRST_CANDIDATES: usize = 256;
 
+/// Where numbers may be that are not finite.
+const LOGITS: &str = "the decoder's logits";
+
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
@@ -28,6 +31,16 @@ pub enum Sampling {
     },
 }
 
+/// Tokens that a kernel knows at most: it gives their numbers in f32, which has no others without a gap.
+#[cfg(feature = "_cube")]
+pub(crate) const MOST_TOKENS: usize = 1 << 24;
+
+/// What a kernel gives instead of a token where all are banned, and where a logit is not finite.
+#[cfg(feature = "_cube")]
+pub(crate) const ALL_BANNED: i32 = -1;
+#[cfg(feature = "_cube")]
+pub(crate) const NOT_FINITE: i32 = -2;
+
 /// A chosen token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Choice {
@@ -41,6 +54,21 @@ pub(crate) struct Choice {
 pub(crate) enum Sampler {
     Greedy,
     Nucleus { temperature: f64, top_p: f64, random: Box<ChaCha8Rng> },
+}
+
+impl Choice {
+    /// What a kernel chose.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if a logit is NaN or infinite.
+    #[cfg(feature = "_cube")]
+    pub(crate) fn of_kernel(id: f32, probability: f32) -> Result<Option<Self>> {
+        match id as i32 {
+            NOT_FINITE => Err(Error::NotFinite { place: LOGITS }),
+            ALL_BANNED => Ok(None),
+            id => Ok(Some(Self { id: id as u32, probability })),
+        }
+    }
 }
 
 impl Sampler {
@@ -65,7 +93,7 @@ impl Sampler {
     /// [`Error::NotFinite`] if a logit is NaN or infinite.
     pub(crate) fn choose(&mut self, logits: &[f32], banned: &[u32]) -> Result<Option<Choice>> {
         if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::NotFinite { place: "the decoder's logits" });
+            return Err(Error::NotFinite { place: LOGITS });
         }
         let id = match self {
             Self::Greedy => allowed(logits, banned).min_by(|&a, &b| better(logits, a, b)),

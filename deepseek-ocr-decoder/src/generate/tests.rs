@@ -269,3 +269,20 @@ fn a_row_that_fails_leaves_the_others_alone() {
     }
     assert_eq!((generation.leave(0).ids, generation.leave(1).ids), (whole, vec![]));
 }
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_gpu_chooses_what_the_host_chooses() {
+    use burn::{module::Module, tensor::DeviceKind};
+
+    let cpu = fixture::decoder();
+    let gpu = fixture::decoder().to_device(&Device::wgpu(DeviceKind::DefaultDevice)).settled();
+    // The rows that sample among those that do not, and more rows than the kernels take as few.
+    let rows = || mixed(&cpu).into_iter().chain(mixed(&cpu)).chain(mixed(&cpu)).collect::<Vec<_>>();
+    let [expected, found] = [&cpu, &gpu].map(|decoder| run(decoder, rows()));
+    for row in 0..rows().len() {
+        assert_eq!(found.ids(row), expected.ids(row), "row {row}");
+        assert_eq!(found.finish(row), expected.finish(row), "row {row}");
+        fixture::assert_close(found.probabilities(row), expected.probabilities(row), 1e-4);
+    }
+}

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod best;
 mod norm;
 mod routing;
 #[cfg(all(test, feature = "wgpu"))]
@@ -13,7 +14,7 @@ mod tests;
 mod tiles;
 
 use super::Rows;
-use crate::{Experts, GatedMlp, LayerCache, Moe, Places, Routing};
+use crate::{Experts, GatedMlp, LayerCache, Moe, Places, Routing, sampling::MOST_TOKENS};
 use burn::{
     nn::RmsNorm,
     tensor::{DType, Tensor, activation},
@@ -140,6 +141,23 @@ pub(super) fn norm(x: &Tensor<2>, added: Option<&Tensor<2>>, norm: &RmsNorm) -> 
     let (x, gamma) = (float(x, DType::F32)?, float(&norm.gamma.val(), DType::F32)?);
     let rows = x.meta.shape()[0];
     (rows > 0).then(|| norm::norm(&x, added.as_ref(), &gamma, norm.epsilon).map(tensor))
+}
+
+pub(super) fn best(logits: &Tensor<2>, banned: &[Vec<u32>]) -> Option<Tensor<2>> {
+    let ([rows, vocab], logits) = (logits.dims(), float(logits, DType::F32)?);
+    if rows == 0 || vocab > MOST_TOKENS {
+        return None;
+    }
+    let starts = banned.iter().scan(rows + 1, |start, banned| {
+        *start += banned.len();
+        Some(*start as i32)
+    });
+    let tokens = banned.iter().flatten().map(|&token| token as i32);
+    let list: Vec<i32> = [rows as i32 + 1].into_iter().chain(starts).chain(tokens).collect();
+    let bytes = list.iter().flat_map(|number| number.to_ne_bytes()).collect::<Vec<_>>();
+    let (shape, buffer) = ([list.len()].into(), logits.client.create_from_slice(&bytes));
+    let list = CubeTensor::new_contiguous(logits.client.clone(), logits.device.clone(), shape, buffer, DType::I32);
+    Some(tensor(best::best(&logits, &list)))
 }
 
 /// `x W^T` for any number of rows.

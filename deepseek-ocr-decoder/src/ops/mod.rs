@@ -198,6 +198,17 @@ pub fn decode_attention(queries: Tensor<3>, cache: &LayerCache, places: &Places)
     reference::decode_attention(queries, cache, &places.ends)
 }
 
+/// Chooses the best token of each row that is not banned where the logits are; nothing where the host reads them as easily.
+///
+/// # Shapes
+/// - `logits`: `[rows, vocab]`, f32
+/// - `banned`: of each row
+/// - output: `[rows, 2]`, f32: what [`Choice::of_kernel`](crate::sampling::Choice::of_kernel) takes
+#[cfg(feature = "_cube")]
+pub(crate) fn best(logits: &Tensor<2>, banned: &[Vec<u32>]) -> Option<Tensor<2>> {
+    cube::best(logits, banned)
+}
+
 /// Whether the device has kernels that find a block of the cache in one tensor of all.
 pub(crate) fn takes_pools(device: &Device) -> bool {
     takes_stacks(device)

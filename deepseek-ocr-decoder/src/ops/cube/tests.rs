@@ -1,13 +1,16 @@
 //! Kernels against the reference, on whatever wgpu finds; a software Vulkan will do.
 
 use super::super::{Rows, reference};
-use crate::{Cache, Decoder, DecoderConfig, Experts, GatedMlp, Mlp, Moe, Routing, Segment, fixture};
+use crate::{
+    Cache, Decoder, DecoderConfig, Experts, GatedMlp, Mlp, Moe, Routing, Segment, fixture,
+    sampling::{Choice, Sampler},
+};
 use burn::{
     module::{Module, ModuleMapper, Param},
     nn::RmsNormConfig,
     tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData},
 };
-use deepseek_ocr_core::ops::Precision;
+use deepseek_ocr_core::{Error, ops::Precision};
 
 /// Sums of f32 in another order, over numbers near one: seen 2e-6.
 const NEAR: f32 = 5e-5;
@@ -238,5 +241,47 @@ fn norms_with_and_without_a_sum_before_them() {
         let [sum, y] = super::norm(&x, Some(&added), &norm).expect("on a GPU");
         assert_near(Some(sum), x.clone() + added.clone());
         assert_near(Some(y), norm.forward(x + added));
+    }
+}
+
+#[test]
+fn the_best_tokens_are_those_of_the_host() {
+    for vocab in [1, 37, 300, 20_000] {
+        let mut logits = fixture::values(8 * vocab, 5);
+        let row = |row: usize| row * vocab..(row + 1) * vocab;
+        // Equal logits, zeros of both signs, numbers that are none, and great ones.
+        logits[row(1)].fill(2.5);
+        logits[row(2)].fill(-0.0);
+        logits[2 * vocab + vocab / 2] = 0.0;
+        logits[3 * vocab + vocab / 3] = f32::NAN;
+        logits[5 * vocab - 1] = f32::INFINITY;
+        logits[row(5)].iter_mut().for_each(|logit| *logit *= 80.0);
+        let best = |row: usize, logits: &[f32]| -> Vec<u32> {
+            let mut ids: Vec<u32> = (0..vocab as u32).collect();
+            ids.sort_by(|&a, &b| logits[row * vocab + b as usize].total_cmp(&logits[row * vocab + a as usize]));
+            ids
+        };
+        // Nothing, the best ones, and all.
+        let mut banned = vec![Vec::new(); 8];
+        banned[1] = (0..vocab as u32 / 2).collect();
+        banned[6] = best(6, &logits)[..vocab.div_ceil(3)].to_vec();
+        banned[7] = (0..vocab as u32).collect();
+        banned.iter_mut().for_each(|banned| banned.sort_unstable());
+        let tensor = Tensor::from_data(TensorData::new(logits.clone(), [8, vocab]), (&gpu(), DType::F32));
+        let found = fixture::floats(super::best(&tensor, &banned).expect("on a GPU"));
+        for (i, found) in found.chunks(2).enumerate() {
+            let found = Choice::of_kernel(found[0], found[1]);
+            match (found, Sampler::Greedy.choose(&logits[row(i)], &banned[i])) {
+                (Ok(Some(found)), Ok(Some(expected))) => {
+                    assert_eq!(found.id, expected.id, "row {i} of {vocab}");
+                    assert!(
+                        (found.probability - expected.probability).abs() < 1e-5,
+                        "{found:?}, expected {expected:?}"
+                    );
+                }
+                (Ok(None), Ok(None)) | (Err(Error::NotFinite { .. }), Err(Error::NotFinite { .. })) => (),
+                (found, expected) => panic!("row {i} of {vocab}: {found:?}, expected {expected:?}"),
+            }
+        }
     }
 }
