@@ -11,10 +11,10 @@ test:
 parity folder="tests/data/parity":
     DEEPSEEK_OCR_GOLDENS={{ absolute_path(folder) }} cargo test --release --test integration parity -- --nocapture
 
-# Parity and benches on a GPU; `just gpu wgpu --mini` rehearses them on software Vulkan.
+# Parity and benches on a GPU, beside PyTorch on the same one if it is installed; `just gpu wgpu --tiny` rehearses both on software Vulkan.
 gpu device="cuda" *options="":
     DEEPSEEK_OCR_DEVICE={{ device }} cargo test --release --features {{ device }} --test integration -- parity
-    cargo bench --features {{ device }} --bench gpu -- --device {{ device }} {{ options }}
+    python benches/compare.py --against --rounds 1 --only gpu --feature {{ device }} --device {{ if device == "wgpu" { "cpu" } else { "cuda" } }} {{ options }}
 
 # What must be clean before a commit.
 lint:

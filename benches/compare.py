@@ -5,6 +5,8 @@
     python benches/compare.py                 # PyTorch alone: one JSON object a line
     python benches/compare.py --against       # A B A B with our benches, then a table of ratios
     python benches/compare.py --quick --only step,prefill --against
+    python benches/compare.py --device cuda --against --rounds 1     # on a GPU, beside `cargo bench --bench gpu`
+    python benches/compare.py --only gpu --tiny                      # rehearses that on the CPU: its times say nothing
 
 The modules are those of `transformers.models.unlimited_ocr`, which has the towers and the decoder of DeepSeek-OCR, at
 their true sizes with random weights. Attention is `sdpa`; of the ways that the module offers to run its experts the
@@ -12,6 +14,7 @@ fastest one counts. Full attention with a plain cache stands in for that model's
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -37,6 +40,12 @@ DEVIATION = 0.02
 # Named as our benches are.
 PARTS = ["linear", "encoder", "prefill", "step", "page"]
 
+# What our `gpu` bench runs: pages encoded together, positions of a prompt, rows decoded together, and the mix of pages. PyTorch has no
+# rows that come and go: a batch takes as long as its longest row, so that answers of one length are the best that it can be given.
+GPU = {"pages": [1, 8], "prompts": [300, 1000], "rows": [1, 8, 64, 256], "mix": [512, 700, 256], "modes": {"tiny": (512, 73), "small": (640, 111), "base": (1024, 273), "large": (1280, 421)}}
+TINY = {"pages": [1, 2], "prompts": [30], "rows": [1, 3], "mix": [4, 6, 3], "modes": {"tiny": (512, 73)}}
+MIX_TEXT = 8
+
 
 def main():
     options = parse()
@@ -47,6 +56,9 @@ def main():
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     torch.manual_seed(0)
+    if options.only == ["gpu"]:
+        with torch.device(options.device):
+            return gpu(Model(torch.bfloat16, options))
     parts = {"linear": linears, "encoder": encoders, "prefill": prefills, "step": steps, "page": pages}
     for dtype in [torch.bfloat16, torch.float32]:
         model = Model(dtype, options)
@@ -59,19 +71,27 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--only", help="parts, separated by commas; all that the device has otherwise")
+    parser.add_argument("--device", default="cpu", help="of PyTorch; another one than `cpu` runs `gpu`")
+    parser.add_argument("--tiny", action="store_true", help="two layers and small batches, for `gpu`")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, 40 tokens instead of 300")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--against", action="store_true", help="alternate with our benches and print ratios")
+    parser.add_argument("--feature", default="cuda", help="our backend for `gpu`")
+    parser.add_argument("--pages", type=int, help="pages of the mix of `gpu`; with `--tokens` and `--rows` as our bench has them")
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int, default=2, help="rounds of `--against`")
     parser.add_argument("--binaries", help="folder of our built benches, instead of `cargo bench`")
     parser.add_argument("--ours", default="", help="more options for our benches: --ours='--formats bf16 --only base'")
     parser.add_argument("--lines", help="add the JSON lines of `--against` to this file as they come")
     options = parser.parse_args()
-    options.only = options.only.split(",")
-    unknown = set(options.only) - set(PARTS)
+    options.only = options.only.split(",") if options.only else PARTS if options.device == "cpu" else ["gpu"]
+    unknown = set(options.only) - set(PARTS) - {"gpu"}
     if unknown:
-        parser.error(f"unknown parts {sorted(unknown)}, expected some of {PARTS}")
+        parser.error(f"unknown parts {sorted(unknown)}, expected some of {PARTS + ['gpu']}")
+    if "gpu" in options.only and len(options.only) > 1 or "gpu" not in options.only and options.device != "cpu":
+        parser.error("`gpu` runs alone, and nothing else runs on another device")
     return options
 
 
@@ -106,14 +126,18 @@ class Model:
         from transformers import UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration, UnlimitedOcrTextConfig
 
         if self._whole is None:
-            text = UnlimitedOcrTextConfig(layer_types=["full_attention"] * 12)
+            layers = 2 if self.options.tiny else 12
+            text = UnlimitedOcrTextConfig(num_hidden_layers=layers, layer_types=["full_attention"] * layers)
             config = UnlimitedOcrConfig(text_config=text)
+            if self.options.tiny:
+                config.vision_config.sam_config.num_hidden_layers = layers
+                config.vision_config.encoder_config.num_hidden_layers = layers
             config._attn_implementation = "sdpa"
             with torch.device("meta"):
                 model = UnlimitedOcrForConditionalGeneration(config)
-            self._whole = model.to(self.dtype).to_empty(device="cpu").eval()
+            self._whole = model.to(self.dtype).to_empty(device=self.options.device).eval()
             language = self._whole.model.language_model
-            language.rotary_emb = type(language.rotary_emb)(config=config.text_config)
+            language.rotary_emb = type(language.rotary_emb)(config=config.text_config).to(self.options.device)
             for module in model.modules():
                 if isinstance(getattr(module, "position_ids", None), torch.Tensor):
                     module.position_ids.copy_(torch.arange(module.position_ids.shape[-1])[None])
@@ -149,6 +173,7 @@ def timed(work, options, budget=6.0):
     """The fastest of several runs; the first one, which prepares buffers, does not count."""
     start = time.perf_counter()
     work()
+    wait(options)
     once = time.perf_counter() - start
     runs = 2 if options.quick else 3
     runs = max(runs, min(200, int((budget / (4 if options.quick else 1)) / max(once, 1e-6))))
@@ -156,8 +181,17 @@ def timed(work, options, budget=6.0):
     for _ in range(runs):
         start = time.perf_counter()
         work()
+        wait(options)
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def wait(options):
+    """Until the device has done what was asked."""
+    import torch
+
+    if options.device != "cpu":
+        torch.accelerator.synchronize()
 
 
 def report(name, seconds, **more):
@@ -282,12 +316,83 @@ def pages(model):
     report(f"page/{model.name}/small/token", per_token)
 
 
+def gpu(model):
+    """The cases of our `gpu` bench; tensors are made on the device."""
+    import torch
+
+    options, sizes = model.options, TINY if model.options.tiny else GPU
+    whole = model.vision()
+    for mode, (side, _) in sizes["modes"].items():
+        for pages in sizes["pages"]:
+            pixels = torch.randn(pages, 3, side, side, dtype=model.dtype)
+            seconds = timed(lambda: encode(whole, pixels), options)
+            report(f"gpu/encoder/{mode}/pages{pages}", seconds)
+    model.whole()
+    for positions in sizes["prompts"]:
+        seconds, best, tried = fastest_experts(lambda: read(model, 1, positions), model, positions)
+        report(f"gpu/prefill/{positions}", seconds, experts=best, tried=tried)
+    for rows in sizes["rows"]:
+        gpu_step(model, rows, sizes["prompts"][0])
+    gpu_pages(model, sizes)
+
+
+def encode(whole, pixels):
+    return whole.multi_modal_projector(whole.vision_tower(pixels).last_hidden_state)
+
+
+def gpu_step(model, rows, positions):
+    """A token for each row, chosen on the device and read by the host, as a loop that looks for the end has to."""
+    import torch
+
+    model.experts("grouped_mm")
+    cache = read(model, rows, positions)
+
+    def work():
+        ids = torch.randint(0, VOCABULARY, (rows, 1))
+        logits = model.whole()(input_ids=ids, past_key_values=cache, use_cache=True).logits
+        return logits[:, -1].argmax(-1).tolist()
+
+    seconds, best, tried = fastest_experts(work, model, rows, 2.0)
+    report(f"gpu/step/batch{rows}", seconds, experts=best, tried=tried)
+
+
+def gpu_pages(model, sizes):
+    """Batches of pages from pixels to tokens: encoded, read and stepped together."""
+    import torch
+    from transformers import DynamicCache
+
+    pages, tokens, rows = [getattr(model.options, name) or size for name, size in zip(["pages", "tokens", "rows"], sizes["mix"])]
+    mode = list(sizes["modes"])[0] if model.options.tiny else "base"
+    (side, vision), whole = sizes["modes"][mode], model.whole()
+    ids = torch.randint(0, 100_000, (rows, MIX_TEXT + vision))
+    ids[:, 1 : 1 + vision] = whole.config.image_token_id
+
+    def batch():
+        pixels = torch.randn(rows, 3, side, side, dtype=model.dtype)
+        cache = DynamicCache()
+        out = whole(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        token = out.logits[:, -1].argmax(-1, keepdim=True)
+        for _ in range(tokens - 1):
+            token.tolist()
+            out = whole(input_ids=token, past_key_values=cache, use_cache=True)
+            token = out.logits[:, -1].argmax(-1, keepdim=True)
+        return token.tolist()
+
+    batch() if model.options.tiny else None
+    start = time.perf_counter()
+    for _ in range(-(-pages // rows)):
+        batch()
+    # A batch that is not full counts as much as its pages.
+    seconds = (time.perf_counter() - start) * pages / (-(-pages // rows) * rows)
+    report(f"gpu/pages/{mode}/rows{rows}", seconds, pages=pages, pages_per_second=pages / seconds)
+
+
 def against(options):
     """Alternates our benches and PyTorch, so that both meet the same neighbours on the machine."""
     lines = []
     for round_ in range(options.rounds):
         for part in options.only:
-            for command in [ours(part, options), theirs(part, options)]:
+            for command in [ours(part, options)] + ([theirs(part, options)] if importlib.util.find_spec("torch") else []):
                 found = run(command, round_)
                 lines += found
                 if options.lines:
@@ -319,6 +424,10 @@ def table(lines):
     for name, seconds in best.items():
         if name.startswith("torch/") and not any(f"torch/{rival_of(other)}" == name for other in best):
             print(f"| `{name}` | | | {seconds:.4g} s | |")
+    for line in lines:
+        if "value" in line:
+            print(f"\n`{line['name']}`: {line['value']:.4g}", end="")
+    print()
     spread = max((max(times) / min(times) for times in seen.values() if len(times) > 1), default=1)
     middle = statistics.median([max(times) / min(times) for times in seen.values()])
     print(f"\nslowest over fastest round: {middle:.2f} in the middle, {spread:.2f} at most; load {os.getloadavg()[0]:.1f}")
@@ -336,11 +445,20 @@ def ours(part, options):
         command = [os.path.join(options.binaries, part), "--json"]
     else:
         command = ["cargo", "bench", "--quiet", "--bench", part, "--", "--json"]
+    if part == "gpu":
+        # Cargo gives the device's backend to the bench by its feature.
+        command = command[:2] + ["--features", options.feature] + command[2:] if not options.binaries else command
+        command += ["--device", options.feature] + (["--mini"] if options.tiny else [])
+        for name in ["pages", "tokens", "rows"]:
+            command += [f"--{name}", str(getattr(options, name))] if getattr(options, name) else []
     return command + (["--quick"] if options.quick else []) + shlex.split(options.ours)
 
 
 def theirs(part, options):
     command = [sys.executable, os.path.abspath(__file__), "--only", part, "--threads", str(options.threads)]
+    command += ["--device", options.device] + (["--tiny"] if options.tiny else [])
+    for name in ["pages", "tokens", "rows"]:
+        command += [f"--{name}", str(getattr(options, name))] if getattr(options, name) else []
     return command + (["--quick"] if options.quick else [])
 
 

@@ -40,6 +40,16 @@ impl DeepseekOcr {
         Self { inner: Arc::new(Inner { encoder, decoder, tokenizer, device, threads }) }
     }
 
+    /// A model of stages that are there: with weights that were changed, made or come from elsewhere. It is where the decoder is.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the tokenizer has ids that the decoder lacks.
+    pub fn from_stages(encoder: Encoder, decoder: Decoder, tokenizer: Tokenizer) -> Result<Self> {
+        tokenizer.check_fits(decoder.config().vocab)?;
+        let device = decoder.device();
+        Ok(Self::new((encoder, decoder), tokenizer, device, Threads::default()))
+    }
+
     /// Loads a model folder as it is on the Hugging Face hub: `config.json`, `tokenizer.json` and safetensors.
     ///
     /// # Errors
