@@ -15,7 +15,7 @@ const QUICK_GELU_SLOPE: f64 = 1.702;
 
 /// See [`rel_pos_attention`](super::rel_pos_attention).
 pub fn window_attention(qkv: Tensor<4>, overhang: Tensor<1>, rel: [Tensor<2>; 2]) -> Tensor<4> {
-    in_windows(qkv, overhang, rel, |q, k, v, rel| rel_pos_attention(q, k, v, rel))
+    in_windows(qkv, overhang, rel, rel_pos_attention)
 }
 
 /// Cuts the grid into windows, lets `attend` work in each and puts them together again.
