@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::Result;
 use deepseek_ocr::{Task, Tokenizer};
-use std::{sync::mpsc, thread};
+use std::{ops::Range, sync::mpsc, thread};
 
 /// Batches that are ready before they are needed.
 const AHEAD: usize = 3;
@@ -41,12 +41,47 @@ pub(crate) struct Batch {
     pub lengths: Vec<usize>,
     /// Cells of `[pages, rows, COLUMNS, lines * characters]` and their classes.
     pub cells: Vec<(usize, u8)>,
+    /// How many cells the pages have.
+    pub all_cells: usize,
+}
+
+/// How much there is of what losses are means of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Totals {
+    pub pages: usize,
+    pub tokens: usize,
+    pub cells: usize,
 }
 
 impl Batch {
-    /// Tokens that count.
-    pub(crate) fn tokens(&self) -> usize {
-        self.lengths.iter().sum()
+    pub(crate) fn totals(&self) -> Totals {
+        Totals { pages: self.pages, tokens: self.lengths.iter().sum(), cells: self.cells.len() }
+    }
+
+    /// The pages in so many parts, as even as can be; fewer if there are fewer pages.
+    pub(crate) fn parts(&self, count: usize) -> Vec<Self> {
+        let count = count.clamp(1, self.pages);
+        (0..count).map(|part| self.part(part * self.pages / count..(part + 1) * self.pages / count)).collect()
+    }
+
+    fn part(&self, pages: Range<usize>) -> Self {
+        let [pixels, cells] = [&self.pixels.len(), &self.all_cells].map(|count| count / self.pages);
+        let lengths = self.lengths[pages.clone()].to_vec();
+        let length = lengths.iter().copied().max().unwrap_or(0);
+        let rows = self.ids.chunks(self.length).skip(pages.start).take(pages.len());
+        let first = pages.start * cells;
+        let inside = |(cell, _): &&(usize, u8)| (first..pages.end * cells).contains(cell);
+        Self {
+            pages: pages.len(),
+            pixels: self.pixels[pages.start * pixels..pages.end * pixels].to_vec(),
+            ids: rows.flat_map(|row| row[..length].iter().copied()).collect(),
+            length,
+            lengths,
+            cells: self.cells.iter().filter(inside).map(|(cell, class)| (cell - first, *class)).collect(),
+            all_cells: pages.len() * cells,
+            prompt: self.prompt.clone(),
+            ..*self
+        }
     }
 }
 
@@ -108,7 +143,8 @@ impl Source {
             ids
         };
         let ids = texts.into_iter().flat_map(filled).collect();
-        Ok(Batch { pages, rows, at, pixels, prompt, ids, length, lengths, cells })
+        let all_cells = pages * rows * COLUMNS * (density[0] * density[1]) as usize;
+        Ok(Batch { pages, rows, at, pixels, prompt, ids, length, lengths, cells, all_cells })
     }
 
     /// The cells of a page that the auxiliary losses look at: all with a character, some without.

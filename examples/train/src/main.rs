@@ -6,11 +6,15 @@
 //!
 //! A run goes on where it was left. See the README.
 #![allow(clippy::print_stdout)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
 mod corpus;
+mod curve;
 mod evaluate;
 mod export;
+#[cfg(test)]
+mod gradients;
 mod log;
 mod network;
 mod optimizer;
@@ -57,6 +61,8 @@ enum Command {
     },
     /// Writes a run's newest state as a model folder
     Export { run: PathBuf, model: PathBuf },
+    /// Draws a run's table
+    Curve { run: PathBuf, picture: PathBuf },
     /// Reads held-out pages with a model
     Evaluate {
         model: PathBuf,
@@ -86,6 +92,7 @@ fn main() -> Result<()> {
             run::train(&run, recipe.as_deref(), Pace { log, save, stop })?;
         }
         Command::Export { run, model } => println!("step {}", export::export(&run, &model)?),
+        Command::Curve { run, picture } => curve::draw(&run, &picture)?,
         Command::Evaluate { model, corpus, density, pages, seed, tokenizer, json } => {
             let tokenizer = tokenizer.as_deref();
             let readings =

@@ -1,7 +1,7 @@
 //! The model while it is trained: the stages that run inference, and heads that only training has.
 
 use crate::{
-    batch::{Batch, CLASSES},
+    batch::{Batch, CLASSES, Totals},
     pages::{COLUMNS, TOKEN},
     recipe::Weights,
 };
@@ -58,7 +58,7 @@ impl Network {
     pub(crate) const AUXILIARY: &str = "auxiliary.";
     const HEADS: Names = Names(&[("", Self::AUXILIARY)]);
 
-    /// A network of these stages, with all parameters in f32 and tracked.
+    /// A network of these stages, with all parameters in f32.
     pub(crate) fn new((encoder, decoder): (Encoder, Decoder), density: [u32; 2], bos: u32) -> Self {
         let device = Device::flex();
         let cells = density.iter().product::<u32>() as usize;
@@ -68,7 +68,7 @@ impl Network {
             tokens: StoredLinearConfig::new(decoder.config().hidden, cells * CHARACTER).init(&device),
             classes: StoredLinearConfig::new(CHARACTER, CLASSES).init(&device),
         };
-        Self { encoder, decoder, heads, bos }.map(&mut Track)
+        Self { encoder, decoder, heads, bos }.map(&mut Widen)
     }
 
     /// Replaces each parameter; names are the checkpoint's.
@@ -81,25 +81,26 @@ impl Network {
         }
     }
 
-    /// The losses of a batch.
-    pub(crate) fn forward(&self, batch: &Batch, weights: Weights) -> Outcome {
+    /// The share that a part of a batch has in the losses of the whole.
+    pub(crate) fn forward(&self, batch: &Batch, totals: Totals, weights: Weights) -> Outcome {
         let patches = self.encoder.sam.patches_of_part(pixels(batch), batch.at);
         let tokens = self.encoder.join_part(patches.clone(), batch.at);
-        let of_patches = self.characters(&self.heads.patches, gathered(patches), batch);
+        let of_patches = self.characters(&self.heads.patches, gathered(patches), batch, totals);
         let [pages, rows, columns, hidden] = tokens.dims();
         let of_tokens = tokens.clone().reshape([pages * rows * columns, hidden]);
-        let of_tokens = self.characters(&self.heads.tokens, of_tokens, batch);
-        let (of_text, choices) = self.text(tokens, batch);
+        let of_tokens = self.characters(&self.heads.tokens, of_tokens, batch, totals);
+        let (of_text, choices) = self.text(tokens, batch, totals);
         let mut loss = of_text.0.clone();
         loss = loss + of_patches.0.clone() * weights.patches + of_tokens.0.clone() * weights.tokens;
+        let share = weights.balance * batch.pages as f32 / totals.pages as f32;
         for choice in choices {
-            loss = loss + unevenness(choice) * weights.balance;
+            loss = loss + unevenness(choice) * share;
         }
         Outcome { loss, text: part(of_text), patches: part(of_patches), tokens: part(of_tokens) }
     }
 
     /// Cross entropy of the text, and what the routers chose.
-    fn text(&self, tokens: Tensor<4>, batch: &Batch) -> ((Tensor<1>, f32), Vec<Choice>) {
+    fn text(&self, tokens: Tensor<4>, batch: &Batch, totals: Totals) -> ((Tensor<1>, f32), Vec<Choice>) {
         let vision = self.encoder.layout.forward_pages(tokens);
         let [pages, seen, hidden] = vision.dims();
         let shared = |ids: &[u32]| {
@@ -122,7 +123,7 @@ impl Network {
         let logits = self.decoder.logits_together(outputs);
         let classes: Vec<i32> = batch.ids.iter().map(|&id| id as i32).collect();
         let counted = batch.lengths.iter().flat_map(|&length| (0..batch.length).map(move |at| at < length));
-        (cross_entropy(logits, &classes, &counted.collect::<Vec<_>>()), taught.choices)
+        (cross_entropy(logits, &classes, &counted.collect::<Vec<_>>(), totals.tokens), taught.choices)
     }
 
     fn embed(&self, ids: &[u32]) -> Tensor<2> {
@@ -131,7 +132,7 @@ impl Network {
     }
 
     /// Cross entropy of the characters that a head finds.
-    fn characters(&self, head: &StoredLinear, x: Tensor<2>, batch: &Batch) -> (Tensor<1>, f32) {
+    fn characters(&self, head: &StoredLinear, x: Tensor<2>, batch: &Batch, totals: Totals) -> (Tensor<1>, f32) {
         let found = head.forward(x);
         let [tokens, outputs] = found.dims();
         let cells = tokens * outputs / CHARACTER;
@@ -139,7 +140,7 @@ impl Network {
         let found = found.reshape([cells, CHARACTER]).select(0, chosen);
         let logits = self.heads.classes.forward(activation::gelu(found));
         let classes: Vec<i32> = batch.cells.iter().map(|(_, class)| i32::from(*class)).collect();
-        cross_entropy(logits, &classes, &vec![true; classes.len()])
+        cross_entropy(logits, &classes, &vec![true; classes.len()], totals.cells)
     }
 }
 
@@ -166,13 +167,12 @@ fn gathered(patches: Tensor<4>) -> Tensor<2> {
     patches.reshape([pages * rows * columns, PATCHES * width])
 }
 
-/// The mean cross entropy of the rows that count, and the share of them whose likeliest class is the right one.
+/// The cross entropy of the rows that count over `count`, and how many have the right class as their likeliest, also over it.
 ///
 /// # Shapes
 /// - `logits`: `[rows, classes]`
-pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool]) -> (Tensor<1>, f32) {
+pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool], count: usize) -> (Tensor<1>, f32) {
     let rows = classes.len();
-    let count = counted.iter().filter(|counted| **counted).count().max(1);
     let likeliest = logits.clone().inner().argmax(1).into_data().convert_dtype(DType::I32);
     let likeliest = likeliest.iter::<i32>().zip(classes).zip(counted);
     let right = likeliest.filter(|((found, class), counted)| **counted && found == *class).count();
@@ -183,7 +183,7 @@ pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool]
 }
 
 /// One if every expert is used alike, more if not: the share of positions that each gets times its mean probability.
-fn unevenness(choice: Choice) -> Tensor<1> {
+pub(crate) fn unevenness(choice: Choice) -> Tensor<1> {
     let [positions, experts] = choice.probabilities.dims();
     let chosen = choice.indices.into_data().convert_dtype(DType::I32);
     let mut shares = vec![0.0; experts];
@@ -202,13 +202,55 @@ fn ints(values: Vec<i32>) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values, [count]), (&device(), DType::I32))
 }
 
-/// Makes parameters f32 and lets autodiff track them.
-pub(crate) struct Track;
+/// Makes parameters f32.
+struct Widen;
 
-impl Parameters for Track {
+impl Parameters for Widen {
     fn parameter<const D: usize>(&mut self, _name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        let tensor = tensor.inner();
-        let tensor = if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) };
-        tensor.autodiff().require_grad()
+        if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+    }
+}
+
+/// Lets autodiff track parameters, but for those that are frozen.
+pub(crate) struct Track<'a> {
+    pub frozen: &'a [String],
+}
+
+impl Parameters for Track<'_> {
+    fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
+        match self.frozen.iter().any(|pattern| fits(pattern, name)) {
+            true => tensor.autodiff(),
+            false => tensor.autodiff().require_grad(),
+        }
+    }
+}
+
+/// Whether a name fits a pattern, in which `*` stands for anything; a pattern without one is a beginning.
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return true };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_beginnings_or_have_stars() {
+        assert!(fits("model.layers.1", "model.layers.1.mlp.gate.weight") && !fits("layers", "model.layers.1"));
+        assert!(
+            fits("*.mlp.*weight", "model.layers.1.mlp.gate.weight")
+                && !fits("*.mlp.*bias", "model.layers.1.mlp.gate.weight")
+        );
+        assert!(fits("*", "lm_head.weight") && !fits("*_head", "lm_head.weight"));
     }
 }

@@ -8,6 +8,7 @@ use burn::{
     tensor::{DType, Device, Gradients, Tensor, TensorData},
 };
 use deepseek_ocr_core::Parameters;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// What Muon keeps of the direction that it went.
@@ -21,7 +22,7 @@ const EPSILON: f32 = 1e-8;
 const TABLES: [&str; 7] =
     ["embed_tokens", "lm_head", "pos_embed", "position_embedding", "rel_pos", ".mlp.gate.weight", "auxiliary."];
 
-/// The rule by which a parameter is changed, and what it remembers.
+/// What a rule remembers of a parameter.
 enum State {
     Muon { velocity: Tensor<2> },
     Adam(AdamWState<1>),
@@ -32,15 +33,25 @@ pub(crate) struct Optimizer {
     muon: Muon,
     adam: AdamW,
     states: BTreeMap<String, State>,
-    frozen: Vec<String>,
 }
 
-/// Tensors by name, flat, with their shapes.
+/// Tensors by name.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
 
+/// Gradients by the names of their parameters, flat.
+pub(crate) type Slopes = BTreeMap<String, Tensor<1>>;
+
+/// A parameter on its way.
+struct Change {
+    name: String,
+    /// Flat, and its shape.
+    value: (Tensor<1>, Vec<usize>),
+    slope: Tensor<1>,
+    state: Option<State>,
+}
+
 impl Optimizer {
-    /// One that leaves parameters alone whose names fit one of `frozen`.
-    pub(crate) fn new(frozen: &[String]) -> Self {
+    pub(crate) fn new() -> Self {
         // Momentum is our own: Burn's does not give its state away.
         let still = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
         let muon = MuonConfig::new()
@@ -52,12 +63,32 @@ impl Optimizer {
             .with_beta_2(BETAS[1])
             .with_epsilon(EPSILON)
             .with_weight_decay(ADAM_DECAY);
-        Self { muon: muon.build(), adam: adam.build(), states: BTreeMap::new(), frozen: frozen.to_vec() }
+        Self { muon: muon.build(), adam: adam.build(), states: BTreeMap::new() }
     }
 
-    /// A pass over the parameters that changes them.
-    pub(crate) fn step<'a>(&'a mut self, gradients: BTreeMap<String, Tensor<1>>, rate: f64) -> Step<'a> {
-        Step { optimizer: self, gradients, rate }
+    /// New values for parameters, given their old ones and their slopes, several at a time.
+    pub(crate) fn step(
+        &mut self,
+        values: BTreeMap<String, (Tensor<1>, Vec<usize>)>,
+        mut slopes: Slopes,
+        rate: f64,
+    ) -> Slopes {
+        let change = |(name, value)| {
+            let (slope, state) = (slopes.remove(&name)?, self.states.remove(&name));
+            Some(Change { name, value, slope, state })
+        };
+        let mut changes: Vec<Change> = values.into_iter().filter_map(change).collect();
+        // The longest first, so that none is left over for one thread alone.
+        changes.sort_by_key(|change| std::cmp::Reverse(change.value.1.iter().product::<usize>()));
+        let (muon, adam) = (&self.muon, &self.adam);
+        let changed: Vec<_> =
+            changes.into_par_iter().with_max_len(1).map(|change| change.apply(muon, adam, rate)).collect();
+        let mut values = Slopes::new();
+        for (name, value, state) in changed {
+            values.insert(name.clone(), value);
+            self.states.insert(name, state);
+        }
+        values
     }
 
     /// What is remembered.
@@ -82,109 +113,91 @@ impl Optimizer {
     pub(crate) fn restore(&mut self, mut tensors: Tensors) {
         let names: Vec<String> = tensors.keys().cloned().collect();
         for key in names {
-            let state = match key.split_once('/') {
-                Some(("velocity", name)) => {
-                    (name, tensors.remove(&key).map(|velocity| State::Muon { velocity: flex(velocity) }))
-                }
-                Some(("moment_1", name)) => {
-                    let mut take = |part: &str| tensors.remove(&format!("{part}/{name}"));
-                    let parts = (take("moment_1"), take("moment_2"), take("time"));
-                    let (Some(first), Some(second), Some(time)) = parts else { continue };
-                    let time = time.iter::<f32>().next().unwrap_or(0.0) as usize;
-                    (
-                        name,
-                        Some(State::Adam(AdamWState::new(AdaptiveMomentumState::new(time, flex(first), flex(second))))),
-                    )
-                }
-                _ => continue,
+            let Some((kind, name)) = key.split_once('/') else { continue };
+            let mut take = |part: &str| tensors.remove(&format!("{part}/{name}"));
+            let state = match kind {
+                "velocity" => take(kind).map(|velocity| State::Muon { velocity: flex(velocity) }),
+                "moment_1" => adam(take(kind), take("moment_2"), take("time")),
+                _ => None,
             };
-            if let (name, Some(state)) = state {
+            if let Some(state) = state {
                 self.states.insert(name.to_owned(), state);
             }
         }
     }
+}
 
-    fn is_frozen(&self, name: &str) -> bool {
-        self.frozen.iter().any(|pattern| fits(pattern, name))
+impl Change {
+    fn apply(self, muon: &Muon, adam: &AdamW, rate: f64) -> (String, Tensor<1>, State) {
+        let Self { name, value: (value, shape), slope, state } = self;
+        let count = value.dims()[0];
+        let is_matrix = shape.len() >= 2 && !TABLES.iter().any(|table| name.contains(table));
+        if is_matrix {
+            let size = [shape[0], count / shape[0]];
+            let slope = slope.reshape(size);
+            let velocity = match state {
+                Some(State::Muon { velocity }) => velocity * MOMENTUM + slope.clone(),
+                _ => slope.clone(),
+            };
+            let direction = velocity.clone() * MOMENTUM + slope;
+            let (matrix, _) = muon.step(rate, value.reshape(size), direction, None);
+            (name, matrix.reshape([count]), State::Muon { velocity })
+        } else {
+            let state = match state {
+                Some(State::Adam(state)) => Some(state),
+                _ => None,
+            };
+            let (value, state) = adam.step(rate, value, slope, state);
+            (name, value, State::Adam(state.expect("AdamW remembers each step")))
+        }
     }
 }
 
-/// Whether a name fits a pattern, in which `*` stands for anything; a pattern without one is a beginning.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return true };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
+fn adam(first: Option<TensorData>, second: Option<TensorData>, time: Option<TensorData>) -> Option<State> {
+    let time = time?.iter::<f32>().next()? as usize;
+    Some(State::Adam(AdamWState::new(AdaptiveMomentumState::new(time, flex(first?), flex(second?)))))
 }
 
 fn flex<const D: usize>(data: TensorData) -> Tensor<D> {
     Tensor::from_data(data, (&Device::flex(), DType::F32))
 }
 
-/// Takes the gradients of all parameters, flat, and sums their squares.
-pub(crate) struct Collect<'a> {
-    pub gradients: &'a mut Gradients,
-    pub found: BTreeMap<String, Tensor<1>>,
-    pub squares: f64,
+/// Takes the gradients of all parameters.
+pub(crate) struct Collect {
+    pub gradients: Gradients,
+    pub found: Slopes,
 }
 
-impl Parameters for Collect<'_> {
+impl Parameters for Collect {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        if let Some(gradient) = tensor.grad_remove(self.gradients) {
-            let count = gradient.shape().num_elements();
-            let gradient: Tensor<1> = gradient.reshape([count]);
-            self.squares += f64::from(gradient.clone().square().sum().into_scalar::<f32>());
-            self.found.insert(name.to_owned(), gradient);
+        if let Some(slope) = tensor.grad_remove(&mut self.gradients) {
+            let count = slope.shape().num_elements();
+            self.found.insert(name.to_owned(), slope.reshape([count]));
         }
         tensor
     }
 }
 
-/// See [`Optimizer::step`].
-pub(crate) struct Step<'a> {
-    optimizer: &'a mut Optimizer,
-    gradients: BTreeMap<String, Tensor<1>>,
-    rate: f64,
+/// Takes the values of all parameters.
+#[derive(Default)]
+pub(crate) struct Values(pub BTreeMap<String, (Tensor<1>, Vec<usize>)>);
+
+impl Parameters for Values {
+    fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
+        let shape = tensor.shape();
+        self.0.insert(name.to_owned(), (tensor.clone().reshape([shape.num_elements()]), shape.to_vec()));
+        tensor
+    }
 }
 
-impl Parameters for Step<'_> {
+/// Puts new values in the place of old ones.
+pub(crate) struct Put(pub Slopes);
+
+impl Parameters for Put {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        if self.optimizer.is_frozen(name) {
-            return tensor;
+        match self.0.remove(name) {
+            Some(value) => value.reshape(tensor.shape()),
+            None => tensor,
         }
-        let Some(gradient) = self.gradients.remove(name) else { return tensor };
-        let (shape, tensor) = (tensor.shape(), tensor.inner());
-        let count = shape.num_elements();
-        let state = self.optimizer.states.remove(name);
-        let is_matrix = D >= 2 && !TABLES.iter().any(|table| name.contains(table));
-        let (tensor, state): (Tensor<D>, _) = if is_matrix {
-            let size = [shape[0], count / shape[0]];
-            let gradient = gradient.reshape(size);
-            let velocity = match state {
-                Some(State::Muon { velocity }) => velocity * MOMENTUM + gradient.clone(),
-                _ => gradient.clone(),
-            };
-            let direction = velocity.clone() * MOMENTUM + gradient;
-            let (matrix, _) = self.optimizer.muon.step(self.rate, tensor.reshape(size), direction, None);
-            (matrix.reshape(shape), Some(State::Muon { velocity }))
-        } else {
-            let state = match state {
-                Some(State::Adam(state)) => Some(state),
-                _ => None,
-            };
-            let (flat, state) = self.optimizer.adam.step(self.rate, tensor.reshape([count]), gradient, state);
-            (flat.reshape(shape), state.map(State::Adam))
-        };
-        if let Some(state) = state {
-            self.optimizer.states.insert(name.to_owned(), state);
-        }
-        tensor.autodiff().require_grad()
     }
 }

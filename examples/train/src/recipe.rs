@@ -29,9 +29,11 @@ pub(crate) struct Recipe {
     pub full: f64,
     pub rate: Rate,
     pub weights: Weights,
-    /// What is trained; everything without it.
+    /// Parameters that stay as they are: beginnings of names, or patterns with `*`.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// Threads that a batch is divided among. Sums are made in another order by more or fewer.
+    pub threads: usize,
     pub stages: Vec<Stage>,
 }
 
@@ -96,6 +98,7 @@ impl Recipe {
         let recipe: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         let rises = recipe.stages.windows(2).all(|pair| pair[0].until < pair[1].until);
         ensure!(rises && !recipe.stages.is_empty(), "stages: each should end later than the one before");
+        ensure!(recipe.threads > 0, "threads: at least 1");
         for bucket in recipe.stages.iter().flat_map(|stage| &stage.batches) {
             ensure!(bucket.rows > 0 && bucket.pages > 0, "batches: rows and pages should be at least 1");
         }

@@ -4,18 +4,19 @@ use crate::{
     batch::{Batch, Source},
     corpus::{Corpus, Split},
     log::{Averages, Log},
-    network::{Network, Outcome},
-    optimizer::{Collect, Optimizer},
+    network::{Network, Outcome, Track},
+    optimizer::{Collect, Optimizer, Put, Slopes, Values},
     recipe::{Bucket, Recipe, Start},
     state::{self, Progress},
 };
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use deepseek_ocr::{DeepseekOcr, Tokenizer};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    thread,
     time::Instant,
 };
 
@@ -41,10 +42,12 @@ pub(crate) struct Trainer {
     pub network: Network,
     pub optimizer: Optimizer,
     recipe: Recipe,
+    /// One thread each.
+    pools: Vec<ThreadPool>,
 }
 
 /// What a step gave.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Figures {
     pub loss: f32,
     pub accuracy: f32,
@@ -70,7 +73,9 @@ impl Trainer {
         let tokenizer = tokenizer(recipe)?;
         Device::flex().seed(recipe.seed);
         let network = Network::new(stages, recipe.density, tokenizer.bos());
-        Ok(Self { network, optimizer: Optimizer::new(&recipe.freeze), recipe: recipe.clone() })
+        let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
+        let pools = (0..recipe.threads).map(pool).collect::<Result<_, _>>()?;
+        Ok(Self { network, optimizer: Optimizer::new(), recipe: recipe.clone(), pools })
     }
 
     /// Tokens along the side of the view that the position tables are made for.
@@ -80,21 +85,69 @@ impl Trainer {
 
     /// One step.
     pub(crate) fn step(mut self, batch: &Batch, step: usize) -> (Self, Figures) {
-        let outcome = self.network.forward(batch, self.recipe.weights);
-        let mut gradients = outcome.loss.backward();
-        let mut collect = Collect { gradients: &mut gradients, found: BTreeMap::new(), squares: 0.0 };
-        let network = self.network.map(&mut collect);
-        let (mut found, norm) = (collect.found, collect.squares.sqrt() as f32);
-        if norm > self.recipe.rate.clip {
-            found.values_mut().for_each(|gradient| *gradient = gradient.clone() * (self.recipe.rate.clip / norm));
+        let (mut slopes, mut figures) = self.slopes(batch);
+        let square = |slope: &Tensor<1>| f64::from(slope.clone().square().sum().into_scalar::<f32>());
+        figures.norm = slopes.values().map(square).sum::<f64>().sqrt() as f32;
+        if figures.norm > self.recipe.rate.clip {
+            let factor = self.recipe.rate.clip / figures.norm;
+            slopes.values_mut().for_each(|slope| *slope = slope.clone() * factor);
         }
-        self.network = network.map(&mut self.optimizer.step(found, self.recipe.rate(step)));
-        let figures = figures(&outcome, norm);
+        let mut values = Values::default();
+        let network = self.network.map(&mut values);
+        let changed = self.optimizer.step(values.0, slopes, self.recipe.rate(step));
+        self.network = network.map(&mut Put(changed));
         (self, figures)
+    }
+
+    /// The slopes of a batch's loss, a part of the pages on each thread.
+    fn slopes(&self, batch: &Batch) -> (Slopes, Figures) {
+        let totals = batch.totals();
+        let parts = batch.parts(self.pools.len());
+        let slopes_of = &|part: &Batch| {
+            let network = self.network.clone().map(&mut Track { frozen: &self.recipe.freeze });
+            let outcome = network.forward(part, totals, self.recipe.weights);
+            let mut collect = Collect { gradients: outcome.loss.backward(), found: Slopes::new() };
+            network.map(&mut collect);
+            (collect.found, figures(&outcome))
+        };
+        let found: Vec<(Slopes, Figures)> = thread::scope(|scope| {
+            let parts = parts.iter().zip(&self.pools);
+            let threads: Vec<_> =
+                parts.map(|(part, pool)| scope.spawn(move || pool.install(move || slopes_of(part)))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a part of a step does not panic")).collect()
+        });
+        let add = |(mut slopes, mut figures): (Slopes, Figures), (more, of_more): (Slopes, Figures)| {
+            for (name, slope) in more {
+                let sum = match slopes.remove(&name) {
+                    Some(sum) => sum + slope,
+                    None => slope,
+                };
+                slopes.insert(name, sum);
+            }
+            figures.add(&of_more);
+            (slopes, figures)
+        };
+        found.into_iter().fold((Slopes::new(), Figures::default()), add)
+    }
+
+    /// Figures of a batch.
+    pub(crate) fn judge(&self, batch: &Batch) -> Figures {
+        figures(&self.network.forward(batch, batch.totals(), self.recipe.weights))
     }
 }
 
-fn figures(Outcome { text, patches, tokens, .. }: &Outcome, norm: f32) -> Figures {
+impl Figures {
+    fn add(&mut self, more: &Self) {
+        self.loss += more.loss;
+        self.accuracy += more.accuracy;
+        self.patches += more.patches;
+        self.patches_accuracy += more.patches_accuracy;
+        self.tokens += more.tokens;
+        self.tokens_accuracy += more.tokens_accuracy;
+    }
+}
+
+fn figures(Outcome { text, patches, tokens, .. }: &Outcome) -> Figures {
     Figures {
         loss: text.loss,
         accuracy: text.accuracy,
@@ -102,7 +155,7 @@ fn figures(Outcome { text, patches, tokens, .. }: &Outcome, norm: f32) -> Figure
         patches_accuracy: patches.accuracy,
         tokens: tokens.loss,
         tokens_accuracy: tokens.accuracy,
-        norm,
+        norm: 0.0,
     }
 }
 
@@ -117,9 +170,7 @@ pub(crate) fn train(folder: &Path, recipe: Option<&Path>, pace: Pace) -> Result<
     let mut trainer = Trainer::new(&recipe)?;
     let mut progress = Progress::default();
     if let Some(state) = state::newest(folder)? {
-        let Trainer { network, mut optimizer, recipe } = trainer;
-        let (network, found) = state::restore(&state, network, &mut optimizer)?;
-        (trainer, progress) = (Trainer { network, optimizer, recipe }, found);
+        (trainer.network, progress) = state::restore(&state, trainer.network, &mut trainer.optimizer)?;
     }
     let native = trainer.native();
     let source = |split| Source::new(&recipe, Corpus::open(&recipe.corpus, split)?, tokenizer(&recipe)?, native);
@@ -136,26 +187,19 @@ pub(crate) fn train(folder: &Path, recipe: Option<&Path>, pace: Pace) -> Result<
         ensure!(figures.loss.is_finite() && figures.norm.is_finite(), "step {}: {figures:?}", progress.step);
         averages.add(&figures);
         progress.step += 1;
-        progress.tokens += batch.tokens();
+        progress.tokens += batch.totals().tokens;
         progress.seconds = before + began.elapsed().as_secs_f64();
         if progress.step.is_multiple_of(pace.log) || progress.step == end {
             log.line(&progress, recipe.rate(progress.step - 1), &averages.take())?;
         }
         if progress.step.is_multiple_of(pace.save) || progress.step == end {
-            let Trainer { network, optimizer, recipe } = trainer;
-            let network = state::save(folder, network, &optimizer, progress)?;
-            trainer = Trainer { network, optimizer, recipe };
+            trainer.network = state::save(folder, trainer.network, &trainer.optimizer, progress)?;
             for (rows, judge) in &judges {
-                let outcome = trainer.network.forward(judge, trainer.recipe.weights);
-                log.judged(&progress, *rows, &figures_of(&outcome))?;
+                log.judged(&progress, *rows, &trainer.judge(judge))?;
             }
         }
     }
     Ok(())
-}
-
-fn figures_of(outcome: &Outcome) -> Figures {
-    figures(outcome, 0.0)
 }
 
 /// Held-out batches of the smallest and the largest pages of a recipe.
@@ -189,3 +233,6 @@ pub(crate) fn side_files(model: &Path) -> Result<Vec<PathBuf>> {
     ensure!(files.len() >= 2, "{}: no config.json or no tokenizer.json", model.display());
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,7 @@ struct Taken(Tensors);
 
 impl Parameters for Taken {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        self.0.insert(name.to_owned(), tensor.clone().inner().into_data());
+        self.0.insert(name.to_owned(), tensor.to_data());
         tensor
     }
 }
@@ -142,9 +142,7 @@ struct Put {
 impl Parameters for Put {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
         match self.tensors.remove(name) {
-            Some(data) if *data.shape() == tensor.shape() => {
-                Tensor::from_data(data, (&Device::flex(), DType::F32)).autodiff().require_grad()
-            }
+            Some(data) if *data.shape() == tensor.shape() => Tensor::from_data(data, (&Device::flex(), DType::F32)),
             _ => {
                 self.wrong.get_or_insert_with(|| name.to_owned());
                 tensor

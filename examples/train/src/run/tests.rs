@@ -1,0 +1,121 @@
+//! A run of a tiny model: what it learns, and that being killed changes nothing.
+
+use super::*;
+use serde_json::{Value, json};
+
+/// The mini's configuration with few of everything.
+fn model(folder: &Path) {
+    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/mini");
+    let mut config: Value = serde_json::from_slice(&fs::read(mini.join("config.json")).unwrap()).unwrap();
+    let decoder = json!({
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 48,
+        "moe_intermediate_size": 16, "n_routed_experts": 3
+    });
+    for (field, value) in decoder.as_object().unwrap() {
+        config[field] = value.clone();
+        config["language_config"][field] = value.clone();
+    }
+    config["projector_config"] = json!({ "input_dim": 64, "n_embed": 32, "projector_type": "linear" });
+    let width = &mut config["vision_config"]["width"];
+    width["clip-l-14-224"] = json!({ "heads": 2, "image_size": 112, "layers": 1, "patch_size": 14, "width": 32 });
+    width["sam_vit_b"] = json!({
+        "downsample_channels": [16, 32], "global_attn_indexes": [1], "heads": 2, "layers": 2, "width": 16, "out_chans": 8
+    });
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    fs::copy(mini.join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+}
+
+/// A folder with a corpus, a model's configuration and a recipe of `steps` steps.
+fn workplace(steps: usize) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = folder.path().join("corpus/tales");
+    fs::create_dir_all(&corpus).unwrap();
+    for document in 0..60 {
+        let text =
+            format!("It was day {document} of the voyage, and the {} sailors sang of home and rain.\n\n", document * 7);
+        fs::write(corpus.join(format!("{document}.txt")), text.repeat(3)).unwrap();
+    }
+    model(&folder.path().join("model"));
+    let recipe = json!({
+        "seed": 5, "model": folder.path().join("model"), "start": "scratch", "corpus": folder.path().join("corpus"),
+        "density": [2, 5], "threads": 2, "strings": 0.3, "full": 0.5,
+        "rate": { "highest": 3e-3, "warm_up": 2, "decay_from": 4, "clip": 1.0 },
+        "weights": { "balance": 0.01, "patches": 0.5, "tokens": 0.5 },
+        "stages": [
+            { "until": steps / 2, "batches": [{ "rows": 1, "pages": 2, "weight": 1.0 }] },
+            { "until": steps, "batches": [{ "rows": 1, "pages": 3, "weight": 1.0 }, { "rows": 2, "pages": 1, "weight": 1.0 }] },
+        ]
+    });
+    let path = folder.path().join("given.json");
+    fs::write(&path, recipe.to_string()).unwrap();
+    (folder, path)
+}
+
+/// The table of a run without the seconds.
+fn table(run: &Path) -> Vec<String> {
+    let table = fs::read_to_string(run.join(crate::log::TABLE)).unwrap();
+    let without = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        [&fields[..2], &fields[3..]].concat().join(",")
+    };
+    table.lines().map(without).collect()
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_weights_and_losses() {
+    let (folder, recipe) = workplace(8);
+    let pace = Pace { log: 2, save: 4, stop: None };
+    let [straight, broken] = ["straight", "broken"].map(|name| folder.path().join(name));
+    train(&straight, Some(&recipe), pace).unwrap();
+    // It is killed two steps after a state was saved: these are done anew.
+    train(&broken, Some(&recipe), Pace { stop: Some(4), ..pace }).unwrap();
+    let table_of = |run: &Path| run.join(crate::log::TABLE);
+    let mut lines = fs::read_to_string(table_of(&broken)).unwrap();
+    lines.push_str("6,999,1.0,0,1e-3,9,9,9,9,9,9,9\n");
+    fs::write(table_of(&broken), lines).unwrap();
+    train(&broken, None, pace).unwrap();
+    assert_eq!(table(&straight), table(&broken));
+    assert_eq!(table(&straight).len(), 1 + 4 + 2 * 2);
+    for file in ["weights.safetensors", "optimizer.safetensors"] {
+        let [a, b] = [&straight, &broken].map(|run| fs::read(run.join("step-00000008").join(file)).unwrap());
+        assert!(a == b, "{file} differs");
+    }
+}
+
+#[test]
+fn what_was_trained_is_read_by_the_library() {
+    let (folder, recipe) = workplace(4);
+    let [run, model] = ["run", "exported"].map(|name| folder.path().join(name));
+    train(&run, Some(&recipe), Pace { log: 4, save: 4, stop: None }).unwrap();
+    assert_eq!(crate::export::export(&run, &model).unwrap(), 4);
+    let ocr = DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
+    let parameters = fs::metadata(model.join("model.safetensors")).unwrap().len() / 2;
+    assert!(parameters > 10_000, "{parameters}");
+    // The whole view gives the library what it gave training, but for the rounding to bf16.
+    let recipe = Recipe::read(&recipe).unwrap();
+    let mut trainer = Trainer::new(&recipe).unwrap();
+    let (network, progress) =
+        state::restore(&state::newest(&run).unwrap().unwrap(), trainer.network, &mut trainer.optimizer).unwrap();
+    assert_eq!(progress.step, 4);
+    let pixels = burn::tensor::Tensor::<4>::random(
+        [1, 3, 512, 512],
+        burn::tensor::Distribution::Uniform(-1.0, 1.0),
+        &Device::flex(),
+    );
+    let trained = network.encoder.forward_part(pixels.clone(), [0, 0]).inner().reshape([64, 32]);
+    let exported = ocr.encoder().forward(pixels).reshape([64, 32]);
+    let largest = trained.clone().abs().max().into_scalar::<f32>();
+    let worst = (trained - exported).abs().max().into_scalar::<f32>();
+    assert!(worst < 0.02 * largest, "{worst} of {largest}");
+}
+
+#[test]
+fn a_tiny_model_learns() {
+    let (folder, recipe) = workplace(40);
+    let run = folder.path().join("run");
+    train(&run, Some(&recipe), Pace { log: 10, save: 40, stop: None }).unwrap();
+    let losses: Vec<f64> = table(&run).iter().skip(1).filter_map(|line| line.split(',').nth(4)?.parse().ok()).collect();
+    // From a guess among 128 tokens to at least the frequencies of characters.
+    assert!(losses[0] > 3.5 && losses[3] < 3.2, "{losses:?}");
+}
