@@ -40,7 +40,7 @@ fn workplace(steps: usize) -> (tempfile::TempDir, PathBuf) {
     let recipe = json!({
         "seed": 5, "model": folder.path().join("model"), "start": "scratch", "corpus": folder.path().join("corpus"),
         "density": [2, 5], "threads": 2, "strings": 0.3, "full": 0.5,
-        "rate": { "highest": 3e-3, "warm_up": 2, "decay_from": 4, "clip": 1.0 },
+        "rate": { "highest": 3e-3, "warm_up": 2, "decay_from": steps / 2, "clip": 1.0 },
         "weights": { "balance": 0.01, "patches": 0.5, "tokens": 0.5 },
         "stages": [
             { "until": steps / 2, "batches": [{ "rows": 1, "pages": 2, "weight": 1.0 }] },
@@ -112,10 +112,10 @@ fn what_was_trained_is_read_by_the_library() {
 
 #[test]
 fn a_tiny_model_learns() {
-    let (folder, recipe) = workplace(40);
+    let (folder, recipe) = workplace(160);
     let run = folder.path().join("run");
-    train(&run, Some(&recipe), Pace { log: 10, save: 40, stop: None }).unwrap();
+    train(&run, Some(&recipe), Pace { log: 20, save: 160, stop: None }).unwrap();
     let losses: Vec<f64> = table(&run).iter().skip(1).filter_map(|line| line.split(',').nth(4)?.parse().ok()).collect();
-    // From a guess among 128 tokens to at least the frequencies of characters.
-    assert!(losses[0] > 3.5 && losses[3] < 3.2, "{losses:?}");
+    // From a guess among 128 tokens (4.85) to better than the frequencies of characters.
+    assert!(losses[0] > 3.5 && losses[7] < 3.0, "{losses:?}");
 }
