@@ -39,7 +39,7 @@ impl Corpus {
         let mut sources: Vec<Source> = Vec::new();
         for file in files(folder)? {
             let relative = file.strip_prefix(folder).unwrap_or(&file).to_string_lossy().replace('\\', "/");
-            if (checksum(&relative) % HELD_OUT == 0) != (split == Split::HeldOut) {
+            if checksum(&relative).is_multiple_of(HELD_OUT) != (split == Split::HeldOut) {
                 continue;
             }
             let name = relative.split_once('/').map_or("", |(source, _)| source);

@@ -23,6 +23,7 @@ const TABLES: [&str; 7] =
     ["embed_tokens", "lm_head", "pos_embed", "position_embedding", "rel_pos", ".mlp.gate.weight", "auxiliary."];
 
 /// What a rule remembers of a parameter.
+#[expect(clippy::large_enum_variant, reason = "there are some dozens, and what their tensors hold is far larger")]
 enum State {
     Muon { velocity: Tensor<2> },
     Adam(AdamWState<1>),
