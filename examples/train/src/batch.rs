@@ -122,7 +122,10 @@ impl Source {
 
     fn draw(&self, bucket: Bucket, random: &mut Random) -> Result<Batch> {
         let Bucket { rows, pages, .. } = bucket;
-        let Recipe { density, strings, full, .. } = self.recipe;
+        let Recipe { strings, full, .. } = self.recipe;
+        let density = bucket.density.unwrap_or(self.recipe.density);
+        // The auxiliary heads are made for one density.
+        let heads_read = density == self.recipe.density;
         let drawing = Drawing { corpus: &self.corpus, density, strings, full };
         let at = [random.below(self.native - rows + 1), 0];
         let prompt = self.prompts[random.weighted(self.prompts.iter().map(|(_, weight)| *weight))].0.clone();
@@ -131,7 +134,9 @@ impl Source {
         for page in 0..pages {
             let drawn = drawing.draw(rows, random)?;
             pixels.extend(drawn.pixels.iter().map(|&pixel| f32::from(pixel) / 127.5 - 1.0));
-            self.cells(&drawn.lines, [page, rows], random, &mut cells);
+            if heads_read {
+                self.cells(&drawn.lines, [page, rows], random, &mut cells);
+            }
             let mut ids = self.tokenizer.encode(&drawn.lines.join("\n"))?;
             ids.push(self.tokenizer.eos());
             texts.push(ids);

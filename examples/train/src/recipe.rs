@@ -90,6 +90,9 @@ pub(crate) struct Bucket {
     pub pages: usize,
     /// How often such a batch is drawn.
     pub weight: f64,
+    /// Lines and characters to a vision token where they are not the recipe's; such pages are learnt by their text alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub density: Option<[u32; 2]>,
 }
 
 impl Recipe {

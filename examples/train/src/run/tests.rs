@@ -44,7 +44,11 @@ fn workplace(steps: usize) -> (tempfile::TempDir, PathBuf) {
         "weights": { "balance": 0.01, "patches": 0.5, "tokens": 0.5 },
         "stages": [
             { "until": steps / 2, "batches": [{ "rows": 1, "pages": 2, "weight": 1.0 }] },
-            { "until": steps, "batches": [{ "rows": 1, "pages": 3, "weight": 1.0 }, { "rows": 2, "pages": 1, "weight": 1.0 }] },
+            { "until": steps, "batches": [
+                { "rows": 1, "pages": 3, "weight": 1.0 },
+                { "rows": 2, "pages": 1, "weight": 1.0 },
+                { "rows": 1, "pages": 2, "weight": 1.0, "density": [1, 3] },
+            ] },
         ]
     });
     let path = folder.path().join("given.json");
