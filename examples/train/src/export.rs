@@ -1,15 +1,22 @@
 //! A state of a run as a model folder in the released format.
 
-use crate::{network::Network, optimizer::Tensors, run, state};
+use crate::{
+    network::Network,
+    optimizer::Tensors,
+    recipe::Recipe,
+    run::{self, Trainer},
+    state::{self, Taken},
+};
 use anyhow::{Context, Result};
 use burn::tensor::{DType, TensorData};
 use half::bf16;
 use std::{fs, path::Path};
 
-/// Writes the newest state of `run` into `folder`, matrices and all else in bf16.
+/// Writes the newest state of `run` into `folder`, adapters merged, matrices and all else in bf16.
 pub(crate) fn export(run: &Path, folder: &Path) -> Result<usize> {
     let state = state::newest(run)?.with_context(|| format!("{}: no state", run.display()))?;
-    let weights = state::weights(&state)?;
+    let recipe = Recipe::read(&run.join(run::RECIPE))?;
+    let weights = if recipe.lora.is_some() { merged(&recipe, &state)? } else { state::weights(&state)? };
     write(weights, run, folder)?;
     let step = state.file_name().unwrap_or_default().to_string_lossy().trim_start_matches("step-").parse()?;
     Ok(step)
@@ -25,6 +32,15 @@ pub(crate) fn write(weights: Tensors, model: &Path, folder: &Path) -> Result<()>
         fs::copy(&path, folder.join(path.file_name().unwrap_or_default()))?;
     }
     Ok(())
+}
+
+/// The weights of the recipe's model with the adapters of a state in them.
+fn merged(recipe: &Recipe, state: &Path) -> Result<Tensors> {
+    let mut trainer = Trainer::new(recipe)?;
+    let (network, _) = state::restore(state, trainer.network, &mut trainer.optimizer)?;
+    let mut taken = Taken::default();
+    network.merged().map(&mut taken);
+    Ok(taken.0)
 }
 
 fn halved(data: &TensorData) -> TensorData {

@@ -53,7 +53,7 @@ fn check<M: Module + ModuleDisplay, const D: usize>(module: M, inputs: &[usize],
         (0..count).map(|_| (2.0 * random.fraction() - 1.0) as f32).collect::<Vec<_>>()
     };
 
-    let tracked = NAMES.map(case.clone(), &mut Track { frozen: &[] });
+    let tracked = NAMES.map(case.clone(), &mut Track { among: "", frozen: &[] });
     let y = f(&tracked);
     let values = TensorData::new(factors(y.shape().num_elements()), y.shape());
     let gradients = (y * Tensor::from_data(values, (&device(), DType::F32))).sum().backward();
@@ -80,8 +80,8 @@ fn check<M: Module + ModuleDisplay, const D: usize>(module: M, inputs: &[usize],
 }
 
 /// Numbers in -1..1, small ones for wide matrices.
-struct Fill {
-    random: Random,
+pub(crate) struct Fill {
+    pub random: Random,
 }
 
 impl Parameters for Fill {
@@ -136,7 +136,7 @@ fn encoder() -> Encoder {
     EncoderConfig::new(sam, CompressorConfig::new([4, 8]), ClipConfig::new(8, 1, 2, 2), 6).init(&Device::flex())
 }
 
-fn decoder() -> DecoderConfig {
+pub(crate) fn decoder() -> DecoderConfig {
     DecoderConfig {
         vocab: 11,
         hidden: 8,

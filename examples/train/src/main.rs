@@ -16,6 +16,7 @@ mod export;
 #[cfg(test)]
 mod gradients;
 mod log;
+mod lora;
 mod network;
 mod optimizer;
 mod pages;

@@ -2,6 +2,7 @@
 
 use crate::{
     batch::{Batch, CLASSES, Totals},
+    lora::Adapters,
     pages::{COLUMNS, TOKEN},
     recipe::Weights,
 };
@@ -19,11 +20,12 @@ const CHARACTER: usize = 24;
 /// SAM's patches of a token.
 const PATCHES: usize = 16;
 
-/// Encoder, decoder and auxiliary heads.
+/// Encoder, decoder, what is added to its matrices, and auxiliary heads.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub encoder: Encoder,
     pub decoder: Decoder,
+    pub adapters: Adapters,
     heads: Heads,
     /// The id of the token in front of everything.
     bos: u32,
@@ -68,7 +70,7 @@ impl Network {
             tokens: StoredLinearConfig::new(decoder.config().hidden, cells * CHARACTER).init(&device),
             classes: StoredLinearConfig::new(CHARACTER, CLASSES).init(&device),
         };
-        Self { encoder, decoder, heads, bos }.map(&mut Widen)
+        Self { encoder, decoder, adapters: Adapters::default(), heads, bos }.map(&mut Widen)
     }
 
     /// Replaces each parameter; names are the checkpoint's.
@@ -76,9 +78,24 @@ impl Network {
         Self {
             encoder: Encoder::NAMES.map(self.encoder, parameters),
             decoder: Decoder::NAMES.map(self.decoder, parameters),
+            adapters: self.adapters.map(parameters),
             heads: Self::HEADS.map(self.heads, parameters),
             bos: self.bos,
         }
+    }
+
+    /// Replaces each parameter that the state of a run holds: all, or, beside adapters, what the checkpoint does not have.
+    pub(crate) fn map_state(self, parameters: &mut impl Parameters) -> Self {
+        if self.adapters.is_empty() {
+            return self.map(parameters);
+        }
+        let (adapters, heads) = (self.adapters.map(parameters), Self::HEADS.map(self.heads, parameters));
+        Self { adapters, heads, ..self }
+    }
+
+    /// The network with its adapters in the decoder's matrices.
+    pub(crate) fn merged(self) -> Self {
+        Self { decoder: self.adapters.merged(self.decoder), adapters: Adapters::default(), ..self }
     }
 
     /// The share that a part of a batch has in the losses of the whole.
@@ -89,7 +106,8 @@ impl Network {
         let [pages, rows, columns, hidden] = tokens.dims();
         let of_tokens = tokens.clone().reshape([pages * rows * columns, hidden]);
         let of_tokens = self.characters(&self.heads.tokens, of_tokens, batch, totals);
-        let (of_text, choices) = self.text(tokens, batch, totals);
+        let decoder = self.adapters.merged(self.decoder.clone());
+        let (of_text, choices) = self.text(&decoder, tokens, batch, totals);
         let mut loss = of_text.0.clone();
         loss = loss + of_patches.0.clone() * weights.patches + of_tokens.0.clone() * weights.tokens;
         let share = weights.balance * batch.pages as f32 / totals.pages as f32;
@@ -100,7 +118,13 @@ impl Network {
     }
 
     /// Cross entropy of the text, and what the routers chose.
-    fn text(&self, tokens: Tensor<4>, batch: &Batch, totals: Totals) -> ((Tensor<1>, f32), Vec<Choice>) {
+    fn text(
+        &self,
+        decoder: &Decoder,
+        tokens: Tensor<4>,
+        batch: &Batch,
+        totals: Totals,
+    ) -> ((Tensor<1>, f32), Vec<Choice>) {
         let vision = self.encoder.layout.forward_pages(tokens);
         let [pages, seen, hidden] = vision.dims();
         let shared = |ids: &[u32]| {
@@ -117,10 +141,10 @@ impl Network {
             let ids: Vec<u32> = batch.ids.chunks(batch.length).flat_map(|row| row[..known].iter().copied()).collect();
             parts.push(self.embed(&ids).reshape([pages, known, hidden]));
         }
-        let taught = self.decoder.forward(Tensor::cat(parts, 1));
+        let taught = decoder.forward(Tensor::cat(parts, 1));
         let first = seen + batch.prompt.len();
         let outputs = taught.outputs.narrow(1, first, batch.length).reshape([pages * batch.length, hidden]);
-        let logits = self.decoder.logits_together(outputs);
+        let logits = decoder.logits_together(outputs);
         let classes: Vec<i32> = batch.ids.iter().map(|&id| id as i32).collect();
         let counted = batch.lengths.iter().flat_map(|&length| (0..batch.length).map(move |at| at < length));
         (cross_entropy(logits, &classes, &counted.collect::<Vec<_>>(), totals.tokens), taught.choices)
@@ -214,17 +238,18 @@ impl Parameters for Widen {
     }
 }
 
-/// Lets autodiff track parameters, but for those that are frozen.
+/// Lets autodiff track the parameters that are trained.
 pub(crate) struct Track<'a> {
+    /// How their names begin.
+    pub among: &'a str,
+    /// Patterns of those that are not, for all that.
     pub frozen: &'a [String],
 }
 
 impl Parameters for Track<'_> {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        match self.frozen.iter().any(|pattern| fits(pattern, name)) {
-            true => tensor.autodiff(),
-            false => tensor.autodiff().require_grad(),
-        }
+        let frozen = !name.starts_with(self.among) || self.frozen.iter().any(|pattern| fits(pattern, name));
+        if frozen { tensor.autodiff() } else { tensor.autodiff().require_grad() }
     }
 }
 

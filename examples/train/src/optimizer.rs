@@ -18,9 +18,17 @@ const ADAM_DECAY: f32 = 0.01;
 const BETAS: [f32; 2] = [0.9, 0.98];
 const EPSILON: f32 = 1e-8;
 
-/// Matrices that are tables, or whose rows stand for themselves: no directions to even out.
-const TABLES: [&str; 7] =
-    ["embed_tokens", "lm_head", "pos_embed", "position_embedding", "rel_pos", ".mlp.gate.weight", "auxiliary."];
+/// Matrices that are tables, whose rows stand for themselves, or that are adapters' thin factors: no directions to even out.
+const TABLES: [&str; 8] = [
+    "embed_tokens",
+    "lm_head",
+    "pos_embed",
+    "position_embedding",
+    "rel_pos",
+    ".mlp.gate.weight",
+    "auxiliary.",
+    "lora.",
+];
 
 /// What a rule remembers of a parameter.
 #[expect(clippy::large_enum_variant, reason = "there are some dozens, and what their tensors hold is far larger")]

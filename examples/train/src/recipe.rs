@@ -1,6 +1,6 @@
 //! What a run does: read from a JSON file, and kept with the run.
 
-use crate::random::Random;
+use crate::{lora::Adapters, random::Random};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -32,6 +32,9 @@ pub(crate) struct Recipe {
     /// Parameters that stay as they are: beginnings of names, or patterns with `*`.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// Trains small changes to some of the decoder's matrices, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// Threads that a batch is divided among. Sums are made in another order by more or fewer.
     pub threads: usize,
     pub stages: Vec<Stage>,
@@ -45,6 +48,16 @@ pub(crate) enum Start {
     Warm,
     /// Drawn at random.
     Scratch,
+}
+
+/// Changes of low rank: `W + alpha / rank * B A`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lora {
+    /// The matrices: beginnings of names, or patterns with `*`.
+    pub matrices: Vec<String>,
+    pub rank: usize,
+    pub alpha: f32,
 }
 
 /// The learning rate by step.
@@ -106,7 +119,18 @@ impl Recipe {
             ensure!(bucket.rows > 0 && bucket.pages > 0, "batches: rows and pages should be at least 1");
         }
         ensure!(recipe.stages.iter().all(|stage| !stage.batches.is_empty()), "stages: each needs batches");
+        if let Some(lora) = &recipe.lora {
+            ensure!(!lora.matrices.is_empty() && lora.rank > 0, "lora: at least one matrix, and a rank of at least 1");
+            ensure!(lora.alpha.is_finite() && lora.alpha > 0.0, "lora: alpha should be more than 0");
+            ensure!(recipe.start == Start::Warm, "lora: it needs weights to change, so the start should be warm");
+            ensure!(recipe.freeze.is_empty(), "freeze: beside lora it should be empty, all else is frozen then");
+        }
         Ok(recipe)
+    }
+
+    /// How the names of all that is trained begin.
+    pub(crate) fn trained(&self) -> &'static str {
+        if self.lora.is_some() { Adapters::PREFIX } else { "" }
     }
 
     /// The number of steps.

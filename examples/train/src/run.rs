@@ -4,6 +4,7 @@ use crate::{
     batch::{Batch, Source},
     corpus::{Corpus, Split},
     log::{Averages, Log},
+    lora::Adapters,
     network::{Network, Outcome, Track},
     optimizer::{Collect, Optimizer, Put, Slopes, Values},
     recipe::{Bucket, Recipe, Start},
@@ -72,7 +73,10 @@ impl Trainer {
         };
         let tokenizer = tokenizer(recipe)?;
         Device::flex().seed(recipe.seed);
-        let network = Network::new(stages, recipe.density, tokenizer.bos());
+        let mut network = Network::new(stages, recipe.density, tokenizer.bos());
+        if let Some(lora) = &recipe.lora {
+            network.adapters = Adapters::new(lora, &network.decoder, recipe.seed)?;
+        }
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
         let pools = (0..recipe.threads).map(pool).collect::<Result<_, _>>()?;
         Ok(Self { network, optimizer: Optimizer::new(), recipe: recipe.clone(), pools })
@@ -104,7 +108,8 @@ impl Trainer {
         let totals = batch.totals();
         let parts = batch.parts(self.pools.len());
         let slopes_of = &|part: &Batch| {
-            let network = self.network.clone().map(&mut Track { frozen: &self.recipe.freeze });
+            let mut track = Track { among: self.recipe.trained(), frozen: &self.recipe.freeze };
+            let network = self.network.clone().map(&mut track);
             let outcome = network.forward(part, totals, self.recipe.weights);
             let mut collect = Collect { gradients: outcome.loss.backward(), found: Slopes::new() };
             network.map(&mut collect);

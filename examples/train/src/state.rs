@@ -38,8 +38,8 @@ pub(crate) fn save(run: &Path, network: Network, optimizer: &Optimizer, progress
         fs::remove_dir_all(&part)?;
     }
     fs::create_dir_all(&part)?;
-    let mut taken = Taken(Tensors::new());
-    let network = network.map(&mut taken);
+    let mut taken = Taken::default();
+    let network = network.map_state(&mut taken);
     write(&part.join(WEIGHTS), &taken.0)?;
     write(&part.join(OPTIMIZER), &optimizer.to_tensors())?;
     fs::write(part.join(PROGRESS), serde_json::to_vec_pretty(&progress)?)?;
@@ -73,14 +73,17 @@ pub(crate) fn weights(state: &Path) -> Result<Tensors> {
     read(&state.join(WEIGHTS))
 }
 
-/// Replaces every parameter by the tensor of its name.
+/// Replaces every parameter that a state holds by the tensor of its name.
 fn put(path: &Path, network: Network) -> Result<Network> {
     let mut put = Put { tensors: read(path)?, wrong: None };
-    let network = network.map(&mut put);
-    match put.wrong {
-        Some(name) => bail!("{}: {name} is missing or has another shape", path.display()),
-        None => Ok(network),
+    let network = network.map_state(&mut put);
+    if let Some(name) = put.wrong {
+        bail!("{}: {name} is missing or has another shape", path.display());
     }
+    if let Some(name) = put.tensors.keys().next() {
+        bail!("{}: the recipe has no {name}", path.display());
+    }
+    Ok(network)
 }
 
 fn states(run: &Path) -> Result<Vec<PathBuf>> {
@@ -125,7 +128,9 @@ fn read(path: &Path) -> Result<Tensors> {
     Ok(tensors)
 }
 
-struct Taken(Tensors);
+/// Takes the values of all parameters.
+#[derive(Default)]
+pub(crate) struct Taken(pub Tensors);
 
 impl Parameters for Taken {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {

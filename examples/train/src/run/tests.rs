@@ -1,6 +1,7 @@
 //! A run of a tiny model: what it learns, and that being killed changes nothing.
 
 use super::*;
+use crate::optimizer::Tensors;
 use serde_json::{Value, json};
 
 /// The mini's configuration with few of everything.
@@ -122,4 +123,143 @@ fn a_tiny_model_learns() {
     let losses: Vec<f64> = table(&run).iter().skip(1).filter_map(|line| line.split(',').nth(4)?.parse().ok()).collect();
     // From a guess among 128 tokens (4.85) to better than the frequencies of characters.
     assert!(losses[0] > 3.5 && losses[7] < 3.0, "{losses:?}");
+}
+
+/// Changes fields of a recipe.
+fn change(recipe: &Path, fields: &Value) {
+    let mut changed: Value = serde_json::from_slice(&fs::read(recipe).unwrap()).unwrap();
+    for (name, value) in fields.as_object().unwrap() {
+        changed[name] = value.clone();
+    }
+    fs::write(recipe, changed.to_string()).unwrap();
+}
+
+/// The parameters of a recipe's network before and after some steps.
+fn around_steps(recipe: &Path, steps: usize) -> [Tensors; 2] {
+    let recipe = Recipe::read(recipe).unwrap();
+    let mut trainer = Trainer::new(&recipe).unwrap();
+    let native = trainer.native();
+    let corpus = Corpus::open(&recipe.corpus, Split::Training).unwrap();
+    let source = Source::new(&recipe, corpus, tokenizer(&recipe).unwrap(), native).unwrap();
+    let taken = |network: &Network| {
+        let mut taken = state::Taken::default();
+        network.clone().map(&mut taken);
+        taken.0
+    };
+    let before = taken(&trainer.network);
+    for step in 0..steps {
+        (trainer, _) = trainer.step(&source.batch(step).unwrap(), step);
+    }
+    [before, taken(&trainer.network)]
+}
+
+/// Names of the parameters whose bits are no longer what they were.
+fn changed([before, after]: &[Tensors; 2]) -> Vec<&str> {
+    assert!(before.keys().eq(after.keys()));
+    before.iter().filter(|(name, data)| data.bytes() != after[*name].bytes()).map(|(name, _)| name.as_str()).collect()
+}
+
+/// A recipe that adapts an exported model, and that model.
+fn adapting(steps: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let (folder, recipe) = workplace(steps);
+    let [run, base] = ["run", "base"].map(|name| folder.path().join(name));
+    train(&run, Some(&recipe), Pace { log: 2, save: 2, stop: Some(2) }).unwrap();
+    crate::export::export(&run, &base).unwrap();
+    let lora = json!({ "matrices": ["*.self_attn.*", "*.experts.*", "lm_head."], "rank": 2, "alpha": 4.0 });
+    change(&recipe, &json!({ "model": base, "start": "warm", "lora": lora }));
+    (folder, recipe, base)
+}
+
+#[test]
+fn what_is_frozen_keeps_its_bits() {
+    let (_folder, recipe) = workplace(4);
+    let patterns = ["model.sam_model.", "*.self_attn.*", "model.layers.1.mlp.gate."];
+    change(&recipe, &json!({ "freeze": patterns }));
+    let values = around_steps(&recipe, 3);
+    let changed = changed(&values);
+    let frozen: Vec<_> =
+        values[0].keys().filter(|name| patterns.iter().any(|pattern| crate::network::fits(pattern, name))).collect();
+    assert!(frozen.len() > 30, "{frozen:?}");
+    for name in values[0].keys() {
+        assert!(changed.contains(&name.as_str()) != frozen.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn beside_adapters_nothing_changes() {
+    let (_folder, recipe, _) = adapting(4);
+    let values = around_steps(&recipe, 3);
+    let adapters: Vec<_> = values[0].keys().filter(|name| name.starts_with("lora.")).collect();
+    // Two factors for attention in two blocks, three experts in one and the head.
+    assert_eq!(adapters.len(), 2 * (2 * 4 + 3 * 3 + 1));
+    let changed = changed(&values);
+    assert!(changed.iter().all(|name| name.starts_with("lora.")), "{changed:?}");
+    for name in adapters {
+        // An expert that no position took has a slope of zero, and so keeps its first B.
+        assert!(changed.contains(&name.as_str()) || name.contains(".experts.") && name.ends_with(".b"), "{name}");
+    }
+}
+
+#[test]
+fn a_killed_run_of_adapters_goes_on_to_the_same_weights_and_losses() {
+    let (folder, recipe, _) = adapting(8);
+    let pace = Pace { log: 2, save: 4, stop: None };
+    let [straight, broken] = ["straight", "broken"].map(|name| folder.path().join(name));
+    train(&straight, Some(&recipe), pace).unwrap();
+    // Killed before the eighth step's state was there: the fourth's is the newest, and the table goes further than it.
+    let files = |state: &str| {
+        ["weights.safetensors", "optimizer.safetensors", "progress.json"].map(|file| Path::new(state).join(file))
+    };
+    fs::create_dir_all(broken.join("step-00000004")).unwrap();
+    let run = [crate::log::TABLE, RECIPE, "config.json", "tokenizer.json"].map(PathBuf::from);
+    for file in files("step-00000004").iter().chain(&run) {
+        fs::copy(straight.join(file), broken.join(file)).unwrap();
+    }
+    train(&broken, None, pace).unwrap();
+    assert_eq!(table(&straight), table(&broken));
+    assert_eq!(table(&straight).len(), 1 + 4 + 2 * 2);
+    for file in &files("step-00000008")[..2] {
+        let [a, b] = [&straight, &broken].map(|run| fs::read(run.join(file)).unwrap());
+        assert!(a == b, "{} differs", file.display());
+        // Adapters, and heads that only training has; of the model's own weights nothing.
+        let held = safetensors::SafeTensors::deserialize(&a).unwrap();
+        assert!(held.names().iter().all(|name| name.contains("lora.") || name.starts_with("auxiliary.")));
+        assert!(held.names().iter().any(|name| name.contains("lora.lm_head.weight.b")));
+    }
+}
+
+#[test]
+fn adapters_are_merged_when_they_are_exported() {
+    let (folder, recipe, base) = adapting(6);
+    let [run, model] = ["adapted", "merged"].map(|name| folder.path().join(name));
+    train(&run, Some(&recipe), Pace { log: 6, save: 6, stop: None }).unwrap();
+    assert_eq!(crate::export::export(&run, &model).unwrap(), 6);
+    DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
+    let weights = state::weights(&state::newest(&run).unwrap().unwrap()).unwrap();
+    let [base, merged] = [base, model].map(|folder| fs::read(folder.join("model.safetensors")).unwrap());
+    let [base, merged] = [&base, &merged].map(|bytes| safetensors::SafeTensors::deserialize(bytes).unwrap());
+    assert_eq!(base.len(), merged.len());
+    for (name, before) in base.tensors() {
+        let after = merged.tensor(&name).unwrap();
+        let factor = |part: &str| weights.get(&format!("lora.{name}.{part}"));
+        let (Some(a), Some(b)) = (factor("a"), factor("b")) else {
+            assert!(before.data() == after.data(), "{name}");
+            continue;
+        };
+        let [a, b] = [a, b].map(|factor| factor.iter::<f64>().collect::<Vec<_>>());
+        let [before, after] = [before.data(), after.data()].map(|bytes| {
+            let value = |pair: &[u8]| half::bf16::from_le_bytes([pair[0], pair[1]]).to_f64();
+            bytes.chunks_exact(2).map(value).collect::<Vec<_>>()
+        });
+        let (rank, inputs) = (2, a.len() / 2);
+        for (at, (before, after)) in before.iter().zip(&after).enumerate() {
+            let (output, input) = (at / inputs, at % inputs);
+            let change: f64 = (0..rank).map(|k| b[output * rank + k] * a[k * inputs + input]).sum();
+            let wanted = before + 4.0 / 2.0 * change;
+            // Half a unit of bf16's last place, and the sums' rounding in f32.
+            assert!((after - wanted).abs() <= wanted.abs() / 256.0 + 1e-6, "{name}: {after} for {wanted}");
+        }
+        // Of an expert that no position took nothing changed.
+        assert!(before != after || name.contains(".experts."), "{name} is as it was");
+    }
 }
