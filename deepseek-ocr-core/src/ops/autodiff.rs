@@ -31,12 +31,12 @@ pub fn attention(qkv: [Tensor<3>; 3], mask: Mask) -> Tensor<3> {
     plain(qkv, |scores| match mask {
         Mask::All => scores,
         Mask::Causal => {
-            let tokens = scores.dims()[1];
-            let later = (0..tokens).flat_map(|query| (0..tokens).map(move |key| i32::from(key > query)));
-            let later = TensorData::new(later.collect::<Vec<_>>(), [1, tokens, tokens]);
-            let later = Tensor::<3, Int>::from_data(later, (&scores.device(), DType::I32)).equal_elem(1);
-            let shape = scores.dims();
-            scores.mask_fill(later.expand(shape), f32::NEG_INFINITY)
+            let (tokens, shape) = (scores.dims()[1], scores.dims());
+            let places = TensorData::new((0..tokens as i32).collect::<Vec<_>>(), [tokens]);
+            let places = Tensor::<1, Int>::from_data(places, (&scores.device(), DType::I32));
+            let keys = places.clone().reshape([1, 1, tokens]).expand(shape);
+            let queries = places.reshape([1, tokens, 1]).expand(shape);
+            scores.mask_fill(keys.greater(queries), f32::NEG_INFINITY)
         }
     })
 }
