@@ -13,6 +13,7 @@ use std::path::Path;
 /// What is read.
 pub(crate) struct Evaluation<'a> {
     pub model: &'a Path,
+    pub device: &'a Device,
     pub corpus: &'a Path,
     /// Counts text tokens; without it the model's own does.
     pub tokenizer: Option<&'a Path>,
@@ -44,7 +45,7 @@ pub(crate) struct Reading {
 
 /// Reads full pages: one kind for each source, and random strings.
 pub(crate) fn evaluate(evaluation: &Evaluation<'_>) -> Result<Vec<Reading>> {
-    let ocr = DeepseekOcr::from_dir(evaluation.model, &Device::flex())?;
+    let ocr = DeepseekOcr::from_dir(evaluation.model, evaluation.device)?;
     let corpus = Corpus::open(evaluation.corpus, Split::HeldOut)?;
     let counting = match evaluation.tokenizer {
         Some(path) => Tokenizer::open(path)?,

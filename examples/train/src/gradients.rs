@@ -7,7 +7,7 @@
 //! or lacks a term is off by far more.
 
 use crate::{
-    network::{Track, cross_entropy, device, unevenness},
+    network::{Track, cross_entropy, unevenness},
     random::Random,
 };
 use burn::{
@@ -56,7 +56,8 @@ fn check<M: Module + ModuleDisplay, const D: usize>(module: M, inputs: &[usize],
     let tracked = NAMES.map(case.clone(), &mut Track { among: "", frozen: &[] });
     let y = f(&tracked);
     let values = TensorData::new(factors(y.shape().num_elements()), y.shape());
-    let gradients = (y * Tensor::from_data(values, (&device(), DType::F32))).sum().backward();
+    let factors_of_y = Tensor::from_data(values, (&y.device(), DType::F32));
+    let gradients = (y * factors_of_y).sum().backward();
     let mut slopes = Slopes { gradients, found: BTreeMap::new() };
     NAMES.map(tracked, &mut slopes);
 

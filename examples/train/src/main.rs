@@ -4,6 +4,7 @@
 //!     cargo run --release -p train -- export RUN MODEL
 //!     cargo run --release -p train -- evaluate MODEL --corpus TEXTS --density 3x7
 //!
+//! With `--features cuda` (or `wgpu`, ..) and `--device cuda` on a GPU.
 //! A run goes on where it was left. See the README.
 #![allow(clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -27,6 +28,7 @@ mod state;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use deepseek_ocr::Device;
 use evaluate::Evaluation;
 use run::Pace;
 use std::path::PathBuf;
@@ -37,6 +39,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {
+    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, cuda or rocm, if the feature of that name is built in
+    #[arg(long, global = true, default_value = "flex", value_parser = deepseek_ocr::device)]
+    device: Device,
     #[command(subcommand)]
     command: Command,
 }
@@ -88,16 +93,17 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    match Options::parse().command {
+    let Options { device, command } = Options::parse();
+    match command {
         Command::Train { run, recipe, log, save, stop } => {
-            run::train(&run, recipe.as_deref(), Pace { log, save, stop })?;
+            run::train(&run, recipe.as_deref(), Pace { log, save, stop }, &device)?;
         }
         Command::Export { run, model } => println!("step {}", export::export(&run, &model)?),
         Command::Curve { run, picture } => curve::draw(&run, &picture)?,
         Command::Evaluate { model, corpus, density, pages, seed, tokenizer, json } => {
-            let tokenizer = tokenizer.as_deref();
-            let readings =
-                evaluate::evaluate(&Evaluation { model: &model, corpus: &corpus, tokenizer, density, pages, seed })?;
+            let (model, device, corpus, tokenizer) = (&model, &device, &corpus, tokenizer.as_deref());
+            let evaluation = Evaluation { model, device, corpus, tokenizer, density, pages, seed };
+            let readings = evaluate::evaluate(&evaluation)?;
             for reading in &readings {
                 println!(
                     "{:16} {:.2} % of characters, {} of {} exact, {} stopped, {:.0} characters and {:.0} text tokens a page, \

@@ -62,7 +62,7 @@ impl Network {
 
     /// A network of these stages, with all parameters in f32.
     pub(crate) fn new((encoder, decoder): (Encoder, Decoder), density: [u32; 2], bos: u32) -> Self {
-        let device = Device::flex();
+        let device = decoder.device();
         let cells = density.iter().product::<u32>() as usize;
         let width = encoder.sam.pos_embed.lazy_shape()[3];
         let heads = Heads {
@@ -71,6 +71,16 @@ impl Network {
             classes: StoredLinearConfig::new(CHARACTER, CLASSES).init(&device),
         };
         Self { encoder, decoder, adapters: Adapters::default(), heads, bos }.map(&mut Widen)
+    }
+
+    /// The network on another device.
+    pub(crate) fn on(self, device: &Device) -> Self {
+        Self {
+            encoder: self.encoder.to_device(device),
+            decoder: self.decoder.to_device(device),
+            heads: self.heads.to_device(device),
+            bos: self.bos,
+        }
     }
 
     /// Replaces each parameter; names are the checkpoint's.
@@ -100,7 +110,7 @@ impl Network {
 
     /// The share that a part of a batch has in the losses of the whole.
     pub(crate) fn forward(&self, batch: &Batch, totals: Totals, weights: Weights) -> Outcome {
-        let patches = self.encoder.sam.patches_of_part(pixels(batch), batch.at);
+        let patches = self.encoder.sam.patches_of_part(pixels(batch, &self.decoder.device()), batch.at);
         let tokens = self.encoder.join_part(patches.clone(), batch.at);
         let of_patches = self.characters(&self.heads.patches, gathered(patches), batch, totals);
         let [pages, rows, columns, hidden] = tokens.dims();
@@ -152,7 +162,7 @@ impl Network {
 
     fn embed(&self, ids: &[u32]) -> Tensor<2> {
         let values: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        self.decoder.embed_tokens.forward(ints(values))
+        self.decoder.embed_tokens.forward(ints(values, &self.decoder.device()))
     }
 
     /// Cross entropy of the characters that a head finds; nothing where the batch asks for none.
@@ -163,7 +173,7 @@ impl Network {
         let found = head.forward(x);
         let [tokens, outputs] = found.dims();
         let cells = tokens * outputs / CHARACTER;
-        let chosen = ints(batch.cells.iter().map(|(cell, _)| *cell as i32).collect());
+        let chosen = ints(batch.cells.iter().map(|(cell, _)| *cell as i32).collect(), &found.device());
         let found = found.reshape([cells, CHARACTER]).select(0, chosen);
         let logits = self.heads.classes.forward(activation::gelu(found));
         let classes: Vec<i32> = batch.cells.iter().map(|(_, class)| i32::from(*class)).collect();
@@ -171,14 +181,9 @@ impl Network {
     }
 }
 
-/// The device whose tensors are tracked.
-pub(crate) fn device() -> Device {
-    Device::flex().autodiff()
-}
-
-fn pixels(batch: &Batch) -> Tensor<4> {
+fn pixels(batch: &Batch, device: &Device) -> Tensor<4> {
     let shape = [batch.pages, 1, batch.rows * TOKEN, COLUMNS * TOKEN];
-    let grey: Tensor<4> = Tensor::from_data(TensorData::new(batch.pixels.clone(), shape), (&device(), DType::F32));
+    let grey: Tensor<4> = Tensor::from_data(TensorData::new(batch.pixels.clone(), shape), (device, DType::F32));
     grey.expand([shape[0], 3, shape[2], shape[3]])
 }
 
@@ -199,13 +204,13 @@ fn gathered(patches: Tensor<4>) -> Tensor<2> {
 /// # Shapes
 /// - `logits`: `[rows, classes]`
 pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool], count: usize) -> (Tensor<1>, f32) {
-    let rows = classes.len();
+    let (rows, device) = (classes.len(), logits.device());
     let likeliest = logits.clone().inner().argmax(1).into_data().convert_dtype(DType::I32);
     let likeliest = likeliest.iter::<i32>().zip(classes).zip(counted);
     let right = likeliest.filter(|((found, class), counted)| **counted && found == *class).count();
     let shares: Vec<f32> = counted.iter().map(|&counted| if counted { -1.0 / count as f32 } else { 0.0 }).collect();
-    let shares: Tensor<2> = Tensor::from_data(TensorData::new(shares, [rows, 1]), (&device(), DType::F32));
-    let found = activation::log_softmax(logits, 1).gather(1, ints(classes.to_vec()).reshape([rows, 1]));
+    let shares: Tensor<2> = Tensor::from_data(TensorData::new(shares, [rows, 1]), (&device, DType::F32));
+    let found = activation::log_softmax(logits, 1).gather(1, ints(classes.to_vec(), &device).reshape([rows, 1]));
     ((found * shares).sum(), right as f32 / count as f32)
 }
 
@@ -216,7 +221,8 @@ pub(crate) fn unevenness(choice: Choice) -> Tensor<1> {
     let mut shares = vec![0.0; experts];
     let each = experts as f32 / chosen.num_elements() as f32;
     chosen.iter::<i32>().for_each(|expert| shares[expert as usize] += each);
-    let shares: Tensor<2> = Tensor::from_data(TensorData::new(shares, [1, experts]), (&device(), DType::F32));
+    let shares: Tensor<2> =
+        Tensor::from_data(TensorData::new(shares, [1, experts]), (&choice.probabilities.device(), DType::F32));
     (choice.probabilities * shares).sum() / positions as f32
 }
 
@@ -224,9 +230,9 @@ fn part((loss, accuracy): (Tensor<1>, f32)) -> Part {
     Part { loss: loss.inner().into_scalar::<f32>(), accuracy }
 }
 
-fn ints(values: Vec<i32>) -> Tensor<1, Int> {
+fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
     let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), (&device(), DType::I32))
+    Tensor::from_data(TensorData::new(values, [count]), (device, DType::I32))
 }
 
 /// Makes parameters f32.

@@ -42,6 +42,7 @@ pub(crate) struct Optimizer {
     muon: Muon,
     adam: AdamW,
     states: BTreeMap<String, State>,
+    device: Device,
 }
 
 /// Tensors by name.
@@ -60,7 +61,7 @@ struct Change {
 }
 
 impl Optimizer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(device: &Device) -> Self {
         // Momentum is our own: Burn's does not give its state away.
         let still = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
         let muon = MuonConfig::new()
@@ -72,10 +73,10 @@ impl Optimizer {
             .with_beta_2(BETAS[1])
             .with_epsilon(EPSILON)
             .with_weight_decay(ADAM_DECAY);
-        Self { muon: muon.build(), adam: adam.build(), states: BTreeMap::new() }
+        Self { muon: muon.build(), adam: adam.build(), states: BTreeMap::new(), device: device.clone() }
     }
 
-    /// New values for parameters, given their old ones and their slopes, several at a time.
+    /// New values for parameters, given their old ones and their slopes; on the CPU several at a time.
     pub(crate) fn step(
         &mut self,
         values: BTreeMap<String, (Tensor<1>, Vec<usize>)>,
@@ -90,8 +91,12 @@ impl Optimizer {
         // The longest first, so that none is left over for one thread alone.
         changes.sort_by_key(|change| std::cmp::Reverse(change.value.1.iter().product::<usize>()));
         let (muon, adam) = (&self.muon, &self.adam);
-        let changed: Vec<_> =
-            changes.into_par_iter().with_max_len(1).map(|change| change.apply(muon, adam, rate)).collect();
+        let apply = |change: Change| change.apply(muon, adam, rate);
+        // Each thread would have a queue of its own on a GPU, and wait for those of others.
+        let changed: Vec<_> = match self.device == Device::flex() {
+            true => changes.into_par_iter().with_max_len(1).map(apply).collect(),
+            false => changes.into_iter().map(apply).collect(),
+        };
         let mut values = Slopes::new();
         for (name, value, state) in changed {
             values.insert(name.clone(), value);
@@ -121,12 +126,13 @@ impl Optimizer {
     /// Remembers what another one did.
     pub(crate) fn restore(&mut self, mut tensors: Tensors) {
         let names: Vec<String> = tensors.keys().cloned().collect();
+        let device = &self.device;
         for key in names {
             let Some((kind, name)) = key.split_once('/') else { continue };
             let mut take = |part: &str| tensors.remove(&format!("{part}/{name}"));
             let state = match kind {
-                "velocity" => take(kind).map(|velocity| State::Muon { velocity: flex(velocity) }),
-                "moment_1" => adam(take(kind), take("moment_2"), take("time")),
+                "velocity" => take(kind).map(|velocity| State::Muon { velocity: on(device, velocity) }),
+                "moment_1" => adam(device, [take(kind), take("moment_2"), take("time")]),
                 _ => None,
             };
             if let Some(state) = state {
@@ -162,13 +168,14 @@ impl Change {
     }
 }
 
-fn adam(first: Option<TensorData>, second: Option<TensorData>, time: Option<TensorData>) -> Option<State> {
+fn adam(device: &Device, [first, second, time]: [Option<TensorData>; 3]) -> Option<State> {
     let time = time?.iter::<f32>().next()? as usize;
-    Some(State::Adam(AdamWState::new(AdaptiveMomentumState::new(time, flex(first?), flex(second?)))))
+    let (first, second) = (on(device, first?), on(device, second?));
+    Some(State::Adam(AdamWState::new(AdaptiveMomentumState::new(time, first, second))))
 }
 
-fn flex<const D: usize>(data: TensorData) -> Tensor<D> {
-    Tensor::from_data(data, (&Device::flex(), DType::F32))
+fn on<const D: usize>(device: &Device, data: TensorData) -> Tensor<D> {
+    Tensor::from_data(data, (device, DType::F32))
 }
 
 /// Takes the gradients of all parameters.

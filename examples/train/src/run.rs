@@ -43,7 +43,7 @@ pub(crate) struct Trainer {
     pub network: Network,
     pub optimizer: Optimizer,
     recipe: Recipe,
-    /// One thread each.
+    /// One thread each; none on a GPU, where a batch is computed whole.
     pools: Vec<ThreadPool>,
 }
 
@@ -61,8 +61,8 @@ pub(crate) struct Figures {
 }
 
 impl Trainer {
-    /// The model with which a recipe begins.
-    pub(crate) fn new(recipe: &Recipe) -> Result<Self> {
+    /// The model with which a recipe begins: drawn or read on the CPU, so that it is the same on every device.
+    pub(crate) fn new(recipe: &Recipe, device: &Device) -> Result<Self> {
         let loader = DeepseekOcr::loader(&recipe.model).with_device(&Device::flex());
         let stages = match recipe.start {
             Start::Scratch => loader.untrained()?,
@@ -77,9 +77,11 @@ impl Trainer {
         if let Some(lora) = &recipe.lora {
             network.adapters = Adapters::new(lora, &network.decoder, recipe.seed)?;
         }
+        let network = network.on(device);
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
-        let pools = (0..recipe.threads).map(pool).collect::<Result<_, _>>()?;
-        Ok(Self { network, optimizer: Optimizer::new(), recipe: recipe.clone(), pools })
+        let threads = if *device == Device::flex() { recipe.threads } else { 0 };
+        let pools = (0..threads).map(pool).collect::<Result<_, _>>()?;
+        Ok(Self { network, optimizer: Optimizer::new(device), recipe: recipe.clone(), pools })
     }
 
     /// Tokens along the side of the view that the position tables are made for.
@@ -90,8 +92,7 @@ impl Trainer {
     /// One step.
     pub(crate) fn step(mut self, batch: &Batch, step: usize) -> (Self, Figures) {
         let (mut slopes, mut figures) = self.slopes(batch);
-        let square = |slope: &Tensor<1>| f64::from(slope.clone().square().sum().into_scalar::<f32>());
-        figures.norm = slopes.values().map(square).sum::<f64>().sqrt() as f32;
+        figures.norm = norm(&slopes);
         if figures.norm > self.recipe.rate.clip {
             let factor = self.recipe.rate.clip / figures.norm;
             slopes.values_mut().for_each(|slope| *slope = slope.clone() * factor);
@@ -103,7 +104,7 @@ impl Trainer {
         (self, figures)
     }
 
-    /// The slopes of a batch's loss, a part of the pages on each thread.
+    /// The slopes of a batch's loss, a part of the pages on each thread of the CPU.
     fn slopes(&self, batch: &Batch) -> (Slopes, Figures) {
         let totals = batch.totals();
         let parts = batch.parts(self.pools.len());
@@ -115,6 +116,9 @@ impl Trainer {
             network.map(&mut collect);
             (collect.found, figures(&outcome))
         };
+        if self.pools.is_empty() {
+            return slopes_of(batch);
+        }
         let found: Vec<(Slopes, Figures)> = thread::scope(|scope| {
             let parts = parts.iter().zip(&self.pools);
             let threads: Vec<_> =
@@ -152,6 +156,15 @@ impl Figures {
     }
 }
 
+/// The norm of all slopes together; the device is asked once.
+fn norm(slopes: &Slopes) -> f32 {
+    let squares: Vec<Tensor<1>> = slopes.values().map(|slope| slope.clone().square().sum()).collect();
+    match squares.is_empty() {
+        true => 0.0,
+        false => Tensor::cat(squares, 0).into_data().iter::<f64>().sum::<f64>().sqrt() as f32,
+    }
+}
+
 fn figures(Outcome { text, patches, tokens, .. }: &Outcome) -> Figures {
     Figures {
         loss: text.loss,
@@ -170,9 +183,9 @@ pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer> {
 }
 
 /// Begins a run in `folder`, or goes on with the one that is there.
-pub(crate) fn train(folder: &Path, recipe: Option<&Path>, pace: Pace) -> Result<()> {
+pub(crate) fn train(folder: &Path, recipe: Option<&Path>, pace: Pace, device: &Device) -> Result<()> {
     let recipe = adopt(folder, recipe)?;
-    let mut trainer = Trainer::new(&recipe)?;
+    let mut trainer = Trainer::new(&recipe, device)?;
     let mut progress = Progress::default();
     if let Some(state) = state::newest(folder)? {
         (trainer.network, progress) = state::restore(&state, trainer.network, &mut trainer.optimizer)?;

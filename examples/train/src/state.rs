@@ -5,7 +5,7 @@ use crate::{
     optimizer::{Optimizer, Tensors},
 };
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use deepseek_ocr_core::Parameters;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -147,7 +147,7 @@ struct Put {
 impl Parameters for Put {
     fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
         match self.tensors.remove(name) {
-            Some(data) if *data.shape() == tensor.shape() => Tensor::from_data(data, (&Device::flex(), DType::F32)),
+            Some(data) if *data.shape() == tensor.shape() => Tensor::from_data(data, (&tensor.device(), DType::F32)),
             _ => {
                 self.wrong.get_or_insert_with(|| name.to_owned());
                 tensor

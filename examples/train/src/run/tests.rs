@@ -72,14 +72,14 @@ fn a_killed_run_goes_on_to_the_same_weights_and_losses() {
     let (folder, recipe) = workplace(8);
     let pace = Pace { log: 2, save: 4, stop: None };
     let [straight, broken] = ["straight", "broken"].map(|name| folder.path().join(name));
-    train(&straight, Some(&recipe), pace).unwrap();
+    train(&straight, Some(&recipe), pace, &Device::flex()).unwrap();
     // It is killed two steps after a state was saved: these are done anew.
-    train(&broken, Some(&recipe), Pace { stop: Some(4), ..pace }).unwrap();
+    train(&broken, Some(&recipe), Pace { stop: Some(4), ..pace }, &Device::flex()).unwrap();
     let table_of = |run: &Path| run.join(crate::log::TABLE);
     let mut lines = fs::read_to_string(table_of(&broken)).unwrap();
     lines.push_str("6,999,1.0,0,1e-3,9,9,9,9,9,9,9\n");
     fs::write(table_of(&broken), lines).unwrap();
-    train(&broken, None, pace).unwrap();
+    train(&broken, None, pace, &Device::flex()).unwrap();
     assert_eq!(table(&straight), table(&broken));
     assert_eq!(table(&straight).len(), 1 + 4 + 2 * 2);
     for file in ["weights.safetensors", "optimizer.safetensors"] {
@@ -92,14 +92,14 @@ fn a_killed_run_goes_on_to_the_same_weights_and_losses() {
 fn what_was_trained_is_read_by_the_library() {
     let (folder, recipe) = workplace(4);
     let [run, model] = ["run", "exported"].map(|name| folder.path().join(name));
-    train(&run, Some(&recipe), Pace { log: 4, save: 4, stop: None }).unwrap();
+    train(&run, Some(&recipe), Pace { log: 4, save: 4, stop: None }, &Device::flex()).unwrap();
     assert_eq!(crate::export::export(&run, &model).unwrap(), 4);
     let ocr = DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
     let parameters = fs::metadata(model.join("model.safetensors")).unwrap().len() / 2;
     assert!(parameters > 10_000, "{parameters}");
     // The whole view gives the library what it gave training, but for the rounding to bf16.
     let recipe = Recipe::read(&recipe).unwrap();
-    let mut trainer = Trainer::new(&recipe).unwrap();
+    let mut trainer = Trainer::new(&recipe, &Device::flex()).unwrap();
     let (network, progress) =
         state::restore(&state::newest(&run).unwrap().unwrap(), trainer.network, &mut trainer.optimizer).unwrap();
     assert_eq!(progress.step, 4);
@@ -119,7 +119,7 @@ fn what_was_trained_is_read_by_the_library() {
 fn a_tiny_model_learns() {
     let (folder, recipe) = workplace(160);
     let run = folder.path().join("run");
-    train(&run, Some(&recipe), Pace { log: 20, save: 160, stop: None }).unwrap();
+    train(&run, Some(&recipe), Pace { log: 20, save: 160, stop: None }, &Device::flex()).unwrap();
     let losses: Vec<f64> = table(&run).iter().skip(1).filter_map(|line| line.split(',').nth(4)?.parse().ok()).collect();
     // From a guess among 128 tokens (4.85) to better than the frequencies of characters.
     assert!(losses[0] > 3.5 && losses[7] < 3.0, "{losses:?}");
