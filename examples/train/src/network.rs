@@ -168,7 +168,7 @@ impl Network {
     /// Cross entropy of the characters that a head finds; nothing where the batch asks for none.
     fn characters(&self, head: &StoredLinear, x: Tensor<2>, batch: &Batch, totals: Totals) -> (Tensor<1>, f32) {
         if batch.cells.is_empty() {
-            return (Tensor::zeros([1], (&device(), DType::F32)), 0.0);
+            return (Tensor::zeros([1], (&x.device(), DType::F32)), 0.0);
         }
         let found = head.forward(x);
         let [tokens, outputs] = found.dims();
