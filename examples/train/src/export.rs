@@ -8,7 +8,7 @@ use crate::{
     state::{self, Taken},
 };
 use anyhow::{Context, Result};
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 use half::bf16;
 use std::{fs, path::Path};
 
@@ -36,7 +36,7 @@ pub(crate) fn write(weights: Tensors, model: &Path, folder: &Path) -> Result<()>
 
 /// The weights of the recipe's model with the adapters of a state in them.
 fn merged(recipe: &Recipe, state: &Path) -> Result<Tensors> {
-    let mut trainer = Trainer::new(recipe)?;
+    let mut trainer = Trainer::new(recipe, &Device::flex())?;
     let (network, _) = state::restore(state, trainer.network, &mut trainer.optimizer)?;
     let mut taken = Taken::default();
     network.merged().map(&mut taken);

@@ -56,6 +56,14 @@ impl Adapters {
         self.adapters.is_empty()
     }
 
+    /// The adapters on another device.
+    pub(crate) fn on(mut self, device: &Device) -> Self {
+        for Adapter { a, b } in self.adapters.values_mut() {
+            (*a, *b) = (a.clone().to_device(device), b.clone().to_device(device));
+        }
+        self
+    }
+
     /// Replaces each parameter.
     pub(crate) fn map(self, parameters: &mut impl Parameters) -> Self {
         let mut map = |(name, Adapter { a, b }): (String, Adapter)| {

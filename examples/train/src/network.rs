@@ -78,6 +78,7 @@ impl Network {
         Self {
             encoder: self.encoder.to_device(device),
             decoder: self.decoder.to_device(device),
+            adapters: self.adapters.on(device),
             heads: self.heads.to_device(device),
             bos: self.bos,
         }

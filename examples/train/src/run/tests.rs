@@ -137,7 +137,7 @@ fn change(recipe: &Path, fields: &Value) {
 /// The parameters of a recipe's network before and after some steps.
 fn around_steps(recipe: &Path, steps: usize) -> [Tensors; 2] {
     let recipe = Recipe::read(recipe).unwrap();
-    let mut trainer = Trainer::new(&recipe).unwrap();
+    let mut trainer = Trainer::new(&recipe, &Device::flex()).unwrap();
     let native = trainer.native();
     let corpus = Corpus::open(&recipe.corpus, Split::Training).unwrap();
     let source = Source::new(&recipe, corpus, tokenizer(&recipe).unwrap(), native).unwrap();
@@ -163,7 +163,7 @@ fn changed([before, after]: &[Tensors; 2]) -> Vec<&str> {
 fn adapting(steps: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (folder, recipe) = workplace(steps);
     let [run, base] = ["run", "base"].map(|name| folder.path().join(name));
-    train(&run, Some(&recipe), Pace { log: 2, save: 2, stop: Some(2) }).unwrap();
+    train(&run, Some(&recipe), Pace { log: 2, save: 2, stop: Some(2) }, &Device::flex()).unwrap();
     crate::export::export(&run, &base).unwrap();
     let lora = json!({ "matrices": ["*.self_attn.*", "*.experts.*", "lm_head."], "rank": 2, "alpha": 4.0 });
     change(&recipe, &json!({ "model": base, "start": "warm", "lora": lora }));
@@ -205,7 +205,7 @@ fn a_killed_run_of_adapters_goes_on_to_the_same_weights_and_losses() {
     let (folder, recipe, _) = adapting(8);
     let pace = Pace { log: 2, save: 4, stop: None };
     let [straight, broken] = ["straight", "broken"].map(|name| folder.path().join(name));
-    train(&straight, Some(&recipe), pace).unwrap();
+    train(&straight, Some(&recipe), pace, &Device::flex()).unwrap();
     // Killed before the eighth step's state was there: the fourth's is the newest, and the table goes further than it.
     let files = |state: &str| {
         ["weights.safetensors", "optimizer.safetensors", "progress.json"].map(|file| Path::new(state).join(file))
@@ -215,7 +215,7 @@ fn a_killed_run_of_adapters_goes_on_to_the_same_weights_and_losses() {
     for file in files("step-00000004").iter().chain(&run) {
         fs::copy(straight.join(file), broken.join(file)).unwrap();
     }
-    train(&broken, None, pace).unwrap();
+    train(&broken, None, pace, &Device::flex()).unwrap();
     assert_eq!(table(&straight), table(&broken));
     assert_eq!(table(&straight).len(), 1 + 4 + 2 * 2);
     for file in &files("step-00000008")[..2] {
@@ -232,7 +232,7 @@ fn a_killed_run_of_adapters_goes_on_to_the_same_weights_and_losses() {
 fn adapters_are_merged_when_they_are_exported() {
     let (folder, recipe, base) = adapting(6);
     let [run, model] = ["adapted", "merged"].map(|name| folder.path().join(name));
-    train(&run, Some(&recipe), Pace { log: 6, save: 6, stop: None }).unwrap();
+    train(&run, Some(&recipe), Pace { log: 6, save: 6, stop: None }, &Device::flex()).unwrap();
     assert_eq!(crate::export::export(&run, &model).unwrap(), 6);
     DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
     let weights = state::weights(&state::newest(&run).unwrap().unwrap()).unwrap();
