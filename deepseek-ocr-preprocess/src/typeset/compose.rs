@@ -12,6 +12,9 @@ use unicode_segmentation::UnicodeSegmentation;
 /// A piece without any opportunity for a break is shaped in parts of about this many bytes.
 const LONGEST_PIECE: usize = 1024;
 
+/// Ends its page, in every arrangement.
+pub(crate) const FORM_FEED: char = '\x0c';
+
 /// A line of text on its page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -74,14 +77,15 @@ impl Composer<'_> {
     pub(crate) fn compose(&mut self, text: &str, mut at: usize, mut paragraph: Option<usize>) {
         while at < text.len() {
             let rest = &text[at..];
-            let (body, separator) = match rest.find(is_separator) {
+            let (body, separator) = match rest.find(|character| self.frame.ends_paragraph(character)) {
                 Some(end) => (&rest[..end], separator(&rest[end..])),
                 None => (rest, ""),
             };
             let end = at + body.len() + separator.len();
             let first = paragraph.take().unwrap_or(self.lines.len());
             let slot = self.next_slot(text);
-            self.paragraph(Paragraph::new(body, (at, slot, first)));
+            let levels = if self.frame.blocks { (Vec::new(), Level::ltr()) } else { directions(body) };
+            self.paragraph(Paragraph::new(body, levels, (at, slot, first)));
             if let Some(line) = self.lines.last_mut() {
                 line.range.end = end;
             }
@@ -94,7 +98,7 @@ impl Composer<'_> {
         let slots = self.frame.slots();
         match self.lines.last() {
             None => 0,
-            Some(line) if text[..line.range.end].ends_with('\x0c') => (line.slot / slots + 1) * slots,
+            Some(line) if text[..line.range.end].ends_with(FORM_FEED) => (line.slot / slots + 1) * slots,
             Some(line) => line.slot + 1,
         }
     }
@@ -139,12 +143,13 @@ impl Composer<'_> {
         let ink = segment.iter().rposition(|placed| placed.cluster.kind == Kind::Ink).map_or(0, |last| last + 1);
         let after = |pen: i64, placed: &Placed| self.frame.advanced(pen, &placed.cluster);
         let width = segment[..ink].iter().fold(paragraph.pen, after);
-        if let (Some(first), true) = (segment[..ink].first(), width > self.frame.column && !paragraph.line.is_empty()) {
+        let breaks = width > self.frame.column && !paragraph.line.is_empty() && !self.frame.blocks;
+        if let (Some(first), true) = (segment[..ink].first(), breaks) {
             self.finish_line(first.cluster.at, paragraph);
         }
         for (index, placed) in segment.into_iter().enumerate() {
             let pen = self.frame.advanced(paragraph.pen, &placed.cluster);
-            // Only in a segment that is wider than a column; white space hangs over the end.
+            // In blocks, or in a segment that is wider than a column; white space hangs over the end.
             if pen > self.frame.column && index < ink && !paragraph.line.is_empty() {
                 self.finish_line(placed.cluster.at, paragraph);
             }
@@ -158,7 +163,8 @@ impl Composer<'_> {
         let white = paragraph.line.split_off(last.map_or(0, |last| last + 1));
         let text_end = if last.is_none() { paragraph.start } else { white.first().map_or(end, |p| p.cluster.at) };
         let before = &paragraph.body[..paragraph.start];
-        let free = paragraph.levels.is_empty() && (before.is_empty() || before.ends_with(' '));
+        let apart = |end: char| end == ' ' || self.frame.blocks && end.is_ascii();
+        let free = paragraph.levels.is_empty() && (before.is_empty() || before.ends_with(apart));
         let line = Line {
             range: paragraph.at + paragraph.start..paragraph.at + end,
             text_end: paragraph.at + text_end,
@@ -184,13 +190,7 @@ impl Frame {
 }
 
 impl<'a> Paragraph<'a> {
-    fn new(body: &'a str, (at, slot, first): (usize, usize, usize)) -> Self {
-        let (levels, base) = if has_direction(body) {
-            let info = ParagraphBidiInfo::new(body, None);
-            (info.levels, info.paragraph_level)
-        } else {
-            (Vec::new(), Level::ltr())
-        };
+    fn new(body: &'a str, (levels, base): (Vec<Level>, Level), (at, slot, first): (usize, usize, usize)) -> Self {
         let (line, glyphs) = (Vec::new(), Vec::new());
         Self { body, at, slot, first, levels, base, line, glyphs, pen: 0, start: 0 }
     }
@@ -255,6 +255,15 @@ impl<'a> Paragraph<'a> {
         }
         ParagraphBidiInfo::reorder_visual(&levels)
     }
+}
+
+/// The level of each byte of a paragraph and the paragraph's own; none for text from left to right.
+fn directions(body: &str) -> (Vec<Level>, Level) {
+    if !has_direction(body) {
+        return (Vec::new(), Level::ltr());
+    }
+    let info = ParagraphBidiInfo::new(body, None);
+    (info.levels, info.paragraph_level)
 }
 
 /// Whether any character runs from right to left or changes direction.

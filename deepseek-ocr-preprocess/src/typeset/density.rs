@@ -95,6 +95,7 @@ pub(crate) fn typeset_to_fit(text: &str, style: &Style, wanted: Compression) -> 
 fn candidates(style: &Style) -> Vec<Style> {
     match style.arrangement {
         Arrangement::Aligned { .. } => CELLS.map(|(lines, wide)| style.clone().with_aligned(lines, wide)).to_vec(),
+        Arrangement::Blocks { .. } => CELLS.map(|(lines, wide)| style.clone().with_blocks(lines, wide)).to_vec(),
         Arrangement::Flow { .. } => {
             let sizes = (SMALLEST..=LARGEST).rev();
             sizes.map(|quarters| style.clone().with_size(quarters as f32 / STEPS)).collect()

@@ -1,6 +1,7 @@
 //! A checked style in exact lengths: where lines and characters can stand on a page.
 
 use super::{
+    compose::{FORM_FEED, is_separator},
     font::Font,
     raster::{SUBPIXELS, Scale},
     style::{Arrangement, Style},
@@ -38,9 +39,15 @@ pub(crate) struct Frame {
     /// Distance of tab stops.
     pub(crate) tab: i64,
     /// Lines of a column.
-    pub(crate) rows: usize,
-    /// Columns of a page.
-    pub(crate) columns: usize,
+    rows: usize,
+    /// Columns of a band.
+    columns: usize,
+    /// Bands of a page, one below the other: as many as fit where columns are blocks, else one.
+    bands: usize,
+    /// From a band to the next.
+    band: i64,
+    /// Whether text runs on through blocks, and lines end anywhere.
+    pub(crate) blocks: bool,
     left: i64,
     /// From a column's left side to that of the next.
     stride: i64,
@@ -60,7 +67,9 @@ impl Frame {
         let scaled = |units: i64| scaled(units, Scale { size, units_per_em: font.units_per_em() });
         let (pitch, cell) = match style.arrangement {
             Arrangement::Flow { leading } => ((leading * style.size * PIXEL as f32).round() as i64, None),
-            Arrangement::Aligned { lines, characters } => (token_part(lines), Some(token_part(characters))),
+            Arrangement::Aligned { lines, characters } | Arrangement::Blocks { lines, characters } => {
+                (token_part(lines), Some(token_part(characters)))
+            }
         };
         let margins = style.margins;
         let pixels = |count: u32| i64::from(count) * PIXEL;
@@ -68,8 +77,11 @@ impl Frame {
             pixels(style.width) - pixels(margins.left) - pixels(margins.right),
             pixels(style.height) - pixels(margins.top) - pixels(margins.bottom),
         );
-        let columns = i64::from(style.columns);
-        let column = (width - (columns - 1) * pixels(style.gutter)).div_euclid(columns);
+        let blocks = matches!(style.arrangement, Arrangement::Blocks { .. });
+        let side = pixels(TOKEN_SIDE);
+        let columns = if blocks { width.div_euclid(side) } else { i64::from(style.columns) };
+        let gutter = if blocks { 0 } else { pixels(style.gutter) };
+        let column = if blocks { width.min(side) } else { (width - (columns - 1) * gutter).div_euclid(columns) };
         // A wide character must fit.
         let least = cell.map_or(size * PIXEL / 64, |cell| 2 * cell);
         if column < least {
@@ -77,22 +89,24 @@ impl Frame {
             let expected = format!("at least {:.1} px between margins and gutters", least as f64 / PIXEL as f64);
             return Err(Error::invalid_style("each column", found, expected));
         }
-        let rows = usize::try_from(height.div_euclid(pitch)).unwrap_or(0);
-        if rows == 0 {
-            let found = format!("{} px high", height / PIXEL);
-            let expected = format!("at least the {:.1} px of a line", pitch as f64 / PIXEL as f64);
-            return Err(Error::invalid_style("the space between the margins", found, expected));
+        let band = if blocks { side } else { height.max(pitch) };
+        let bands = usize::try_from(height.div_euclid(band)).unwrap_or(0);
+        if bands == 0 || columns == 0 {
+            return Err(no_room(blocks, [width, height], if blocks { side } else { pitch }));
         }
         let (ascent, descent) = (scaled(font.line().ascent), scaled(font.line().descent));
-        let stride = column + pixels(style.gutter);
+        let stride = column + gutter;
         let space = cell.unwrap_or_else(|| scaled(font.advance(' ')).max(1));
         Ok(Self {
             size,
             column: cell.map_or(column, |cell| column / cell * cell),
             cell,
             tab: i64::from(style.tab) * space,
-            rows,
-            columns: style.columns as usize,
+            rows: (band / pitch) as usize,
+            columns: columns as usize,
+            bands,
+            band,
+            blocks,
             left: pixels(margins.left),
             stride: cell.map_or(stride, |cell| stride.div_euclid(cell) * cell),
             baseline: pixels(margins.top) + (pitch - ascent - descent).div_euclid(2) + ascent,
@@ -102,13 +116,19 @@ impl Frame {
 
     /// Lines of a page.
     pub(crate) fn slots(&self) -> usize {
-        self.rows * self.columns
+        self.rows * self.columns * self.bands
     }
 
     /// Left end and baseline of a page's line.
     pub(crate) fn origin(&self, slot: usize) -> (i64, i64) {
-        let (column, row) = ((slot / self.rows) as i64, (slot % self.rows) as i64);
-        (self.left + column * self.stride, self.baseline + row * self.pitch)
+        let (column, row) = ((slot / self.rows % self.columns) as i64, (slot % self.rows) as i64);
+        let band = (slot / (self.rows * self.columns)) as i64;
+        (self.left + column * self.stride, self.baseline + band * self.band + row * self.pitch)
+    }
+
+    /// Whether a character ends its paragraph.
+    pub(crate) fn ends_paragraph(&self, character: char) -> bool {
+        if self.blocks { character == FORM_FEED } else { is_separator(character) }
     }
 
     pub(crate) fn scale(&self, font: &Font) -> Scale {
@@ -129,6 +149,16 @@ pub(crate) fn snapped(length: i64) -> (i32, i64) {
     (parts.div_euclid(SUBPIXELS) as i32, parts.rem_euclid(SUBPIXELS))
 }
 
+/// Says that not even `least`, a line or a block, fits between the margins.
+fn no_room(blocks: bool, [width, height]: [i64; 2], least: i64) -> Error {
+    let (found, least) = (height / PIXEL, least as f64 / PIXEL as f64);
+    let (found, expected) = match blocks {
+        true => (format!("{} x {found} px", width / PIXEL), format!("at least {least:.0} x {least:.0} px, a block")),
+        false => (format!("{found} px high"), format!("at least the {least:.1} px of a line")),
+    };
+    Error::invalid_style("the space between the margins", found, expected)
+}
+
 fn token_part(count: u32) -> i64 {
     i64::from(TOKEN_SIDE) * PIXEL / i64::from(count)
 }
@@ -147,14 +177,15 @@ fn check(style: &Style) -> Result<()> {
     length("size", style.size, (1.0, MAX_SIZE))?;
     match style.arrangement {
         Arrangement::Flow { leading } => length("leading", leading, (0.1, MAX_LEADING))?,
-        Arrangement::Aligned { lines, characters } => {
+        Arrangement::Aligned { lines, characters } | Arrangement::Blocks { lines, characters } => {
             within("lines to a token", lines, (1, MAX_CELLS))?;
             within("characters to a token", characters, (1, MAX_CELLS))?;
         }
     }
     within("width", style.width, (1, MAX_SIDE))?;
     within("height", style.height, (1, MAX_SIDE))?;
-    within("columns", style.columns, (1, MAX_COLUMNS))?;
+    let most_columns = if matches!(style.arrangement, Arrangement::Blocks { .. }) { 1 } else { MAX_COLUMNS };
+    within("columns", style.columns, (1, most_columns))?;
     within("gutter", style.gutter, (0, MAX_SIDE))?;
     within("tab", style.tab, (1, MAX_TAB))?;
     for (field, margin, side) in [

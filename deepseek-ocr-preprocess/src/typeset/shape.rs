@@ -4,6 +4,7 @@
 //! to be shaped again when lines change. Each is shaped by itself and kept: a page's words come again and again.
 
 use super::{
+    compose::is_separator,
     font::Font,
     frame::{Frame, scaled},
 };
@@ -76,6 +77,8 @@ struct Run {
     range: Range<usize>,
     font: u16,
     script: Script,
+    /// What is drawn in place of a single grapheme.
+    sign: Option<&'static str>,
 }
 
 impl Shaper {
@@ -90,7 +93,7 @@ impl Shaper {
             return shaped.clone();
         }
         let mut shaped = Shaped::default();
-        for run in self.runs(text) {
+        for run in self.runs(text, frame) {
             self.shape_run(text, &run, way, &mut shaped, frame);
         }
         let shaped = Arc::new(shaped);
@@ -104,17 +107,18 @@ impl Shaper {
         shaped
     }
 
-    fn runs(&self, text: &str) -> Vec<Run> {
+    fn runs(&self, text: &str, frame: &Frame) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for (at, grapheme) in text.grapheme_indices(true) {
-            let (font, script) = (self.font_of(grapheme), script_of(grapheme));
+            let sign = sign(grapheme).filter(|_| frame.blocks);
+            let (font, script) = (self.font_of(sign.unwrap_or(grapheme)), script_of(grapheme));
             let range = at..at + grapheme.len();
             match runs.last_mut() {
-                Some(run) if run.font == font && joins(run.script, script) => {
+                Some(run) if (run.font, run.sign, sign) == (font, None, None) && joins(run.script, script) => {
                     run.range.end = range.end;
                     run.script = if run.script == Script::COMMON { script } else { run.script };
                 }
-                _ => runs.push(Run { range, font, script }),
+                _ => runs.push(Run { range, font, script, sign }),
             }
         }
         runs
@@ -140,7 +144,7 @@ impl Shaper {
             .entry((run.font, run.script, way))
             .or_insert_with(|| ShapePlan::new(font.face(), direction, Some(run.script), None, &self.features));
         let mut buffer = Buffer::new();
-        buffer.push_str(&text[run.range.clone()]);
+        buffer.push_str(run.sign.unwrap_or(&text[run.range.clone()]));
         buffer.set_direction(direction);
         buffer.set_script(Some(run.script));
         let options = ShapeOptions::new().plan(Some(plan)).features(&self.features);
@@ -188,6 +192,7 @@ fn finish(text: &str, run: &Run, font: &Font, shaped: &mut Shaped, first: usize,
     for cluster in clusters[first..].iter_mut().rev() {
         let characters = &text[cluster.at..end];
         cluster.kind = match characters.chars().next() {
+            _ if frame.blocks => Kind::Ink,
             Some('\t') => Kind::Tab,
             Some(character) if character.is_whitespace() && !is_no_break(character) => Kind::Space,
             _ => Kind::Ink,
@@ -208,6 +213,15 @@ fn finish(text: &str, run: &Run, font: &Font, shaped: &mut Shaped, first: usize,
         end = cluster.at;
     }
     missing.sort_unstable();
+}
+
+/// What blocks show for a grapheme that would be no more than white space or a new line elsewhere.
+fn sign(grapheme: &str) -> Option<&'static str> {
+    match grapheme {
+        "\t" => Some("\u{2192}"),
+        _ if grapheme.starts_with(is_separator) => Some("\u{b6}"),
+        _ => None,
+    }
 }
 
 /// Cells for a character of this width: it may stand out of them by a third, half of that on either side.

@@ -64,6 +64,17 @@ pub enum Arrangement {
         /// Characters of each line to a vision token.
         characters: u32,
     },
+    /// As [`Aligned`](Self::Aligned), but text fills a block of 64 x 64 pixels, which becomes one vision token, before it goes on in
+    /// the block to its right: the order of the vision tokens is that of the text, and each holds the same number of characters.
+    ///
+    /// A line ends where its block does, within words too; nothing is reordered. The end of a paragraph is a character like any other,
+    /// drawn as `¶`, and so is a tab, drawn as `→`. A form feed still ends its page. There is one column.
+    Blocks {
+        /// Lines to a vision token.
+        lines: u32,
+        /// Characters of each line to a vision token.
+        characters: u32,
+    },
 }
 
 /// Blank space around the text, in pixels.
@@ -160,6 +171,24 @@ impl Style {
     pub fn with_aligned(self, lines: u32, characters: u32) -> Self {
         let size = self.fonts.first().map_or(self.size, |font| cell_size(font, lines, characters));
         Self { arrangement: Arrangement::Aligned { lines, characters }, size, ..self }
+    }
+
+    /// Lets text fill one vision token after the other, as [`Arrangement::Blocks`] says, in the size of
+    /// [`with_aligned`](Self::with_aligned).
+    ///
+    /// ```
+    /// use deepseek_ocr_core::Mode;
+    /// use deepseek_ocr_preprocess::{Font, Margins, Page, Style};
+    ///
+    /// let style = Style::default().with_mode(Mode::Tiny).with_margins(Margins::default());
+    /// let style = style.with_font(Font::sans_mono()).with_blocks(5, 10);
+    /// let typeset = Page::typeset(&"A word and\nanother. ".repeat(160), &style)?;
+    /// assert_eq!((typeset.pages().len(), typeset.pages()[0].range.len()), (1, 3200));
+    /// # Ok::<(), deepseek_ocr_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_blocks(self, lines: u32, characters: u32) -> Self {
+        Self { arrangement: Arrangement::Blocks { lines, characters }, ..self.with_aligned(lines, characters) }
     }
 
     /// Sets the blank space around the text.

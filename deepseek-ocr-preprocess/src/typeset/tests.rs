@@ -109,6 +109,28 @@ fn columns_stand_side_by_side() {
     assert!(has_ink(one, 0..20) && !has_ink(one, 20..100) && has_ink(one, 103..120));
 }
 
+/// Where the characters of text in blocks are drawn: their cells, in the order of the text.
+#[test]
+fn blocks_fill_one_token_after_the_other() {
+    let style = Style::mini().with_page(128, 128).with_blocks(2, 4);
+    let drawn = |text: &str| Page::typeset(text, &style).expect("a good style").into_pages().remove(0);
+    let cell = |page: &Page, at: u32| {
+        let (block, inside) = (at / 8, at % 8);
+        let (x, y) = (block % 2 * 64 + inside % 4 * 16, block / 2 * 64 + inside / 4 * 32);
+        (0..16 * 32).any(|i| page.rgb().get_pixel(x + i % 16, y + i / 16).0[0] < 128)
+    };
+    for at in [0, 3, 4, 8, 15, 16, 31] {
+        let page = drawn(&format!("{}x", " ".repeat(at as usize)));
+        let inked: Vec<u32> = (0..32).filter(|&other| cell(&page, other)).collect();
+        assert_eq!(inked, [at]);
+    }
+    // A paragraph's end, of one or two bytes, and a tab take a cell each and can be seen.
+    assert_eq!(digest_of(&drawn("a\nb\r\nc\td")), digest_of(&drawn("a\u{b6}b\u{b6}c\u{2192}d")));
+    let typeset = Page::typeset(&"words, ".repeat(9), &style).expect("a good style");
+    let lines: Vec<usize> = typeset.pages().iter().flat_map(|page| page.lines.iter().map(|line| line.len())).collect();
+    assert_eq!((typeset.pages().len(), lines), (2, [[4; 15].as_slice(), &[3]].concat()));
+}
+
 #[test]
 fn colours_are_those_of_the_style() {
     let style = Style::mini().with_ink([200, 10, 20]).with_paper([1, 250, 230]);
@@ -138,6 +160,8 @@ fn what_is_wrong_with_a_style_is_named() {
         (Style::mini().with_margins(wide), "each column is -88.0 px wide, expected at least 25.6 px"),
         (Style::default().with_page(640, 70), "the space between the margins is 6 px high"),
         (Style { fonts: Vec::new(), ..Style::default() }, "fonts is empty, expected at least one"),
+        (Style::mini().with_columns(2).with_blocks(2, 5), "columns is 2, expected 1 to 1"),
+        (Style::mini().with_page(640, 60).with_blocks(2, 5), "640 x 60 px, expected at least 64 x 64 px, a block"),
         (aligned(0, 5), "lines to a token is 0"),
         (aligned(2, 65), "characters to a token is 65, expected 1 to 64"),
     ] {
@@ -230,7 +254,8 @@ fn styles() -> impl Strategy<Value = Style> {
         Just(flow(160, 40).with_columns(3).with_leading(0.7)),
         Just(flow(24, 60).with_font(Font::serif()).with_leading(1.0)),
         Just(Style::mini().with_page(128, 64)),
-        Just(Style::mini().with_page(64, 64).with_aligned(4, 10).with_fallback(cjk)),
+        Just(Style::mini().with_page(64, 64).with_aligned(4, 10).with_fallback(cjk.clone())),
+        Just(Style::mini().with_page(150, 128).with_blocks(3, 4).with_fallback(cjk)),
         Just(flow(100, 80).with_font(Font::sans_mono()).with_paper([9, 99, 199]).with_tab(3)),
     ]
 }

@@ -1,7 +1,7 @@
 //! Text that grows, on pages that follow.
 
 use super::{
-    compose::{Composer, Line, Start, has_direction, is_separator},
+    compose::{Composer, Line, Start, has_direction},
     font::Font,
     frame::Frame,
     paint::Painter,
@@ -20,7 +20,8 @@ pub struct TypesetPage {
     pub page: Page,
     /// Bytes of the text that the page holds. Those of all pages follow each other without a gap.
     pub range: Range<usize>,
-    /// Bytes of each line, without the white space at its end: joined by line feeds, what a reader of the page writes.
+    /// Bytes of each line, without the white space at its end: joined by line feeds, what a reader of the page writes. In blocks
+    /// lines are whole, and a reader writes one after the other.
     pub lines: Vec<Range<usize>>,
 }
 
@@ -130,11 +131,11 @@ impl Typesetter {
     fn unchanged(&self, added: &str) -> usize {
         let Some(last) = self.lines.last() else { return 0 };
         // A line feed that is added would be one with the carriage return.
-        if self.text.ends_with(|end| is_separator(end) && end != '\r') {
+        if self.text.ends_with(|end| self.frame.ends_paragraph(end) && end != '\r') {
             return self.lines.len();
         }
-        let added = added.find(is_separator).map_or(added, |end| &added[..end]);
-        if has_direction(added) {
+        let added = added.find(|end| self.frame.ends_paragraph(end)).map_or(added, |end| &added[..end]);
+        if !self.frame.blocks && has_direction(added) {
             return last.paragraph;
         }
         // What is added can draw the last line's first word back into the line before it, or change the break between them.
