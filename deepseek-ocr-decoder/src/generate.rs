@@ -1,17 +1,18 @@
 //! The loop: guard, choose, stop, step. It holds the state of a batch; the weights stay in the [`Decoder`].
 
 mod options;
+mod row;
 
 pub use options::{GenerateOptions, LoopStop};
 
 #[cfg(feature = "_cube")]
 use crate::ops;
-use crate::{
-    Cache, Decoder, Prompt,
-    sampling::{Choice, Sampler},
-};
+#[cfg(feature = "_cube")]
+use crate::sampling::Sampler;
+use crate::{Cache, Decoder, Prompt, sampling::Choice};
 use burn::tensor::{DType, Tensor};
 use deepseek_ocr_core::{Error, Result};
+use row::Row;
 
 /// Why a row's number can name none.
 const ABSENT: &str = "the row has left the batch";
@@ -92,20 +93,6 @@ struct Pass {
     rows: Vec<usize>,
     /// `[rows, vocab]`.
     logits: Tensor<2>,
-}
-
-#[derive(Debug)]
-struct Row {
-    /// What prefill reads; taken by it.
-    inputs: Option<Tensor<2>>,
-    prompt: Vec<u32>,
-    options: GenerateOptions,
-    sampler: Sampler,
-    /// Tokens of the answer at most: the option, or what the context leaves.
-    limit: usize,
-    ids: Vec<u32>,
-    probabilities: Vec<f32>,
-    finish: Option<Finish>,
 }
 
 impl Generation {
@@ -296,59 +283,6 @@ impl Generation {
 
     fn row_mut(&mut self, row: usize) -> &mut Row {
         self.rows[row].as_mut().expect(ABSENT)
-    }
-}
-
-impl Row {
-    fn new(decoder: &Decoder, prompt: &Prompt, options: GenerateOptions) -> Result<Self> {
-        options.no_repeat.validate()?;
-        let (tokens, context) = (prompt.len(), decoder.config().context);
-        let room = context.saturating_sub(tokens);
-        if room == 0 {
-            return Err(Error::PromptTooLong { tokens, context });
-        }
-        let limit = options.max_new_tokens.min(room);
-        Ok(Self {
-            inputs: Some(decoder.embed(&prompt.segments)?),
-            prompt: prompt.ids(),
-            sampler: Sampler::new(options.sampling)?,
-            options,
-            limit,
-            ids: Vec::new(),
-            probabilities: Vec::new(),
-            finish: (limit == 0).then_some(Finish::Length),
-        })
-    }
-
-    /// Tokens that may not come next.
-    fn banned(&self) -> Vec<u32> {
-        self.options.no_repeat.banned(&self.prompt, &self.ids)
-    }
-
-    /// Chooses the next token; `None` if all are banned.
-    fn choose(&mut self, logits: &[f32]) -> Result<Option<Choice>> {
-        let banned = self.banned();
-        self.sampler.choose(logits, &banned)
-    }
-
-    /// Takes the next token and decides whether it was the last.
-    fn accept(&mut self, row: usize, choice: Option<Choice>) -> Option<Token> {
-        let Some(Choice { id, probability }) = choice else {
-            self.finish = Some(Finish::Repetition);
-            return None;
-        };
-        if id == self.options.eos {
-            self.finish = Some(Finish::Stop);
-            return None;
-        }
-        self.ids.push(id);
-        self.probabilities.push(probability);
-        if self.options.loop_stop.stops(&self.ids) {
-            self.finish = Some(Finish::Repetition);
-        } else if self.ids.len() == self.limit {
-            self.finish = Some(Finish::Length);
-        }
-        Some(Token { row, id, probability })
     }
 }
 
