@@ -160,13 +160,21 @@ impl Decoder {
     /// # Shapes
     /// - output: `[rows, vocab]`, f32, in the order of `rows`
     pub fn step(&self, tokens: &[u32], rows: &[usize], cache: &mut Cache) -> Tensor<2> {
-        assert_eq!(tokens.len(), rows.len(), "one token for each row");
+        self.step_from(self.ids(tokens), rows, cache)
+    }
+
+    /// [`step`](Self::step) with tokens that are on the device.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[rows]`
+    pub(crate) fn step_from(&self, tokens: Tensor<1, Int>, rows: &[usize], cache: &mut Cache) -> Tensor<2> {
+        assert_eq!(tokens.dims(), [rows.len()], "one token for each row");
         ops::pass(&self.device(), || self.step_rows(tokens, rows, cache))
     }
 
-    fn step_rows(&self, tokens: &[u32], rows: &[usize], cache: &mut Cache) -> Tensor<2> {
+    fn step_rows(&self, tokens: Tensor<1, Int>, rows: &[usize], cache: &mut Cache) -> Tensor<2> {
         let places = cache.places(rows, &self.rope);
-        let mut x = self.embed_tokens.forward(self.ids(tokens));
+        let mut x = self.embed_tokens.forward(tokens);
         for (layer, block) in self.layers.iter().enumerate() {
             x = block.step(x, cache.layer(layer), &places);
         }

@@ -6,11 +6,9 @@ mod row;
 pub use options::{GenerateOptions, LoopStop};
 
 #[cfg(feature = "_cube")]
-use crate::ops;
-#[cfg(feature = "_cube")]
 use crate::sampling::Sampler;
-use crate::{Cache, Decoder, Prompt, sampling::Choice};
-use burn::tensor::{DType, Tensor};
+use crate::{Cache, Decoder, Prompt, ops, sampling::Choice};
+use burn::tensor::{DType, Int, Tensor, TensorData, kind::Basic};
 use deepseek_ocr_core::{Error, Result};
 use row::Row;
 
@@ -77,7 +75,7 @@ pub struct Answer {
 }
 
 /// The state of a batch of rows while they are generated. Rows [`join`](Self::join) and [`leave`](Self::leave) between the
-/// calls of [`advance`](Self::advance).
+/// calls of [`advance`](Self::advance). On a GPU a call also starts what the next one will need, where it can.
 ///
 /// A row's tokens do not depend on the rest of the batch: they are those that it would get alone. A row that ends gives its
 /// part of the cache back at once.
@@ -86,6 +84,10 @@ pub struct Generation {
     /// A row that left makes its place free for the next.
     rows: Vec<Option<Row>>,
     cache: Cache,
+    /// The logits of a step that was queued ahead, `[rows, vocab]`; rows know their places in it.
+    queued: Option<Tensor<2>>,
+    /// Whether steps are queued ahead: a device that computes beside the host need not wait for it then.
+    queues: bool,
 }
 
 /// Logits of some rows.
@@ -93,6 +95,8 @@ struct Pass {
     rows: Vec<usize>,
     /// `[rows, vocab]`.
     logits: Tensor<2>,
+    /// Tokens that each row may not choose.
+    banned: Vec<Vec<u32>>,
 }
 
 impl Generation {
@@ -110,8 +114,9 @@ impl Generation {
 
     /// A batch without rows.
     pub fn empty(decoder: &Decoder) -> Self {
-        let cache = Cache::new(decoder.config(), 0, decoder.config().context, &decoder.device());
-        Self { rows: Vec::new(), cache }
+        let device = decoder.device();
+        let cache = Cache::new(decoder.config(), 0, decoder.config().context, &device);
+        Self { rows: Vec::new(), cache, queued: None, queues: ops::computes_beside_the_host(&device) }
     }
 
     /// Holds memory for so many blocks of cache at most, as [`Cache::with_most_blocks`].
@@ -164,34 +169,69 @@ impl Generation {
     pub fn advance_each(&mut self, decoder: &Decoder) -> Vec<Outcome> {
         let passes = self.compute(decoder);
         #[cfg(feature = "_cube")]
-        if let Some(outcomes) = self.accept_best(&passes) {
-            return outcomes;
+        if let Some(best) = best(&passes) {
+            let ids = || best.clone().narrow(1, 0, 1).squeeze_dim::<1>(1).int();
+            let numbers = ops::read_beside(&best, || self.queue(decoder, &passes, ids));
+            return self.accept_best(&passes, numbers);
         }
+        self.queue(decoder, &passes, || {
+            Tensor::cat(passes.iter().map(|pass| pass.logits.clone().argmax(1).squeeze_dim(1)).collect(), 0)
+        });
         passes.iter().flat_map(|pass| self.accept_logits(pass)).collect()
     }
 
-    /// Prompts of rows that are new, and a step of the others; nothing is read.
+    /// Prompts of rows that are new, and a step of the others, if it was not queued ahead; nothing is read.
     fn compute(&mut self, decoder: &Decoder) -> Vec<Pass> {
         let (mut passes, mut ids, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut places, mut ready) = (Vec::new(), Vec::new());
         let unfinished = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.finish.is_none());
         for row in (0..self.rows.len()).filter(|&row| unfinished(&self.rows[row])).collect::<Vec<_>>() {
-            match self.row_mut(row).inputs.take() {
-                Some(inputs) => {
-                    let logits = decoder.prefill(inputs, &mut self.cache, row).unsqueeze();
-                    passes.push(Pass { rows: vec![row], logits });
-                }
-                None => {
-                    // A row that runs without inputs has chosen at least one token.
-                    ids.extend(self.row(row).ids.last());
-                    running.push(row);
-                }
+            let state = self.row_mut(row);
+            if let Some(inputs) = state.inputs.take() {
+                let logits = decoder.prefill(inputs, &mut self.cache, row).unsqueeze();
+                passes.push(self.pass(vec![row], logits));
+            } else if let Some(place) = state.queued.take() {
+                places.push(place);
+                ready.push(row);
+            } else {
+                // A row that runs without inputs has chosen at least one token.
+                ids.extend(state.ids.last());
+                running.push(row);
             }
+        }
+        if let (Some(queued), false) = (self.queued.take(), ready.is_empty()) {
+            passes.push(self.pass(ready, select(queued, &places)));
         }
         if !running.is_empty() {
             let logits = decoder.step(&ids, &running, &mut self.cache);
-            passes.push(Pass { rows: running, logits });
+            passes.push(self.pass(running, logits));
         }
         passes
+    }
+
+    fn pass(&self, rows: Vec<usize>, logits: Tensor<2>) -> Pass {
+        let banned = rows.iter().map(|&row| self.row(row).banned()).collect();
+        Pass { rows, logits, banned }
+    }
+
+    /// Starts the next step with tokens that nobody has read, if each row will choose the best of all tokens then and now,
+    /// whichever they are. What a row turns out not to need goes with its part of the cache.
+    ///
+    /// `best` gives the best token of each row of `passes`, or a negative number for a row that will end.
+    fn queue(&mut self, decoder: &Decoder, passes: &[Pass], best: impl FnOnce() -> Tensor<1, Int>) {
+        let rows: Vec<usize> = passes.iter().flat_map(|pass| pass.rows.iter().copied()).collect();
+        let free = passes.iter().all(|pass| pass.banned.iter().all(Vec::is_empty));
+        if !(self.queues && free && rows.iter().all(|&row| self.row(row).is_predictable())) {
+            return;
+        }
+        let goes_on = |&(_, row): &(usize, usize)| !self.row(row).is_at_its_last();
+        let (places, rows): (Vec<usize>, Vec<usize>) = rows.into_iter().enumerate().filter(goes_on).unzip();
+        if rows.is_empty() {
+            return;
+        }
+        let tokens = select(best(), &places).clamp_min(0);
+        self.queued = Some(decoder.step_from(tokens, &rows, &mut self.cache));
+        rows.into_iter().enumerate().for_each(|(place, row)| self.row_mut(row).queued = Some(place));
     }
 
     /// Chooses from logits on the host.
@@ -200,21 +240,16 @@ impl Generation {
         let vocab = pass.logits.dims()[1];
         let accept = |(at, &row): (usize, &usize)| {
             let logits = logits.as_ref().map(|logits| &logits[at * vocab..(at + 1) * vocab]);
-            let choice = logits.map_err(|reason| failed(reason)).and_then(|logits| self.row_mut(row).choose(logits));
+            let choice = logits.map_err(|reason| failed(reason));
+            let choice = choice.and_then(|logits| self.row_mut(row).sampler.choose(logits, &pass.banned[at]));
             self.accept(row, choice)
         };
         pass.rows.iter().enumerate().map(accept).collect()
     }
 
-    /// Lets the device choose, where it can, and reads one small tensor for all rows; the logits of rows alone that sample.
+    /// Takes what the device chose, `[rows, 2]` of all passes, and reads the logits of rows alone that sample.
     #[cfg(feature = "_cube")]
-    fn accept_best(&mut self, passes: &[Pass]) -> Option<Vec<Outcome>> {
-        let banned = |pass: &Pass| pass.rows.iter().map(|&row| self.row(row).banned()).collect::<Vec<_>>();
-        let best: Vec<_> = passes.iter().map(|pass| ops::best(&pass.logits, &banned(pass))).collect::<Option<_>>()?;
-        if best.is_empty() {
-            return None;
-        }
-        let best = read(Tensor::cat(best, 0));
+    fn accept_best(&mut self, passes: &[Pass], best: Result<Vec<f32>, String>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (pass, at, &row) in
             passes.iter().flat_map(|pass| pass.rows.iter().enumerate().map(move |(at, row)| (pass, at, row)))
@@ -226,10 +261,11 @@ impl Generation {
                 outcomes.push(self.accept(row, choice));
             } else {
                 let logits = pass.logits.clone().narrow(0, at, 1);
-                outcomes.extend(self.accept_logits(&Pass { rows: vec![row], logits }));
+                let banned = vec![pass.banned[at].clone()];
+                outcomes.extend(self.accept_logits(&Pass { rows: vec![row], logits, banned }));
             }
         }
-        Some(outcomes)
+        outcomes
     }
 
     /// Ends a row that is not finished.
@@ -237,7 +273,7 @@ impl Generation {
         let state = self.row_mut(row);
         state.finish.get_or_insert(Finish::Cancelled);
         state.inputs = None;
-        self.cache.truncate(row, 0);
+        self.release(row);
     }
 
     /// Why a row ended, if it has.
@@ -260,7 +296,7 @@ impl Generation {
         self.rows.iter().flatten().all(|row| row.finish.is_some())
     }
 
-    /// Keys and values of all rows.
+    /// Keys and values of all rows; on a GPU a row may have a step more there than tokens.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -272,9 +308,18 @@ impl Generation {
             state.finish = Some(Finish::Failed);
         }
         if state.finish.is_some() {
-            self.cache.truncate(row, 0);
+            self.release(row);
         }
         Outcome { row, token }
+    }
+
+    /// Gives back what a row has that ended, its place in a step ahead included.
+    fn release(&mut self, row: usize) {
+        self.row_mut(row).queued = None;
+        self.cache.truncate(row, 0);
+        if self.rows.iter().flatten().all(|row| row.queued.is_none()) {
+            self.queued = None;
+        }
     }
 
     fn row(&self, row: usize) -> &Row {
@@ -284,6 +329,23 @@ impl Generation {
     fn row_mut(&mut self, row: usize) -> &mut Row {
         self.rows[row].as_mut().expect(ABSENT)
     }
+}
+
+/// The best tokens of all passes where the logits are, `[rows, 2]`; nothing where the host reads them as easily.
+#[cfg(feature = "_cube")]
+fn best(passes: &[Pass]) -> Option<Tensor<2>> {
+    let best: Vec<_> = passes.iter().map(|pass| ops::best(&pass.logits, &pass.banned)).collect::<Option<_>>()?;
+    (!best.is_empty()).then(|| Tensor::cat(best, 0))
+}
+
+/// These rows of a tensor.
+fn select<const D: usize, K: Basic>(tensor: Tensor<D, K>, rows: &[usize]) -> Tensor<D, K> {
+    if rows.iter().copied().eq(0..tensor.dims()[0]) {
+        return tensor;
+    }
+    let indices: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let indices = Tensor::from_data(TensorData::new(indices, [rows.len()]), (&tensor.device(), DType::I32));
+    tensor.select(0, indices)
 }
 
 /// Numbers to the host, or why they cannot be had.

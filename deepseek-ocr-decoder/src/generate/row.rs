@@ -20,6 +20,8 @@ pub(super) struct Row {
     pub(super) ids: Vec<u32>,
     pub(super) probabilities: Vec<f32>,
     pub(super) finish: Option<Finish>,
+    /// Its place in the step that was queued ahead.
+    pub(super) queued: Option<usize>,
 }
 
 impl Row {
@@ -40,6 +42,7 @@ impl Row {
             ids: Vec::new(),
             probabilities: Vec::new(),
             finish: (limit == 0).then_some(Finish::Length),
+            queued: None,
         })
     }
 
@@ -48,10 +51,14 @@ impl Row {
         self.options.no_repeat.banned(&self.prompt, &self.ids)
     }
 
-    /// Chooses the next token; `None` if all are banned.
-    pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Option<Choice>> {
-        let banned = self.banned();
-        self.sampler.choose(logits, &banned)
+    /// Whether the token after the next one is the best of all, whatever the next one is.
+    pub(super) fn is_predictable(&self) -> bool {
+        matches!(self.sampler, Sampler::Greedy) && self.options.no_repeat.is_free_after_any(&self.prompt, &self.ids)
+    }
+
+    /// Whether the next token is the last one that the limit leaves.
+    pub(super) fn is_at_its_last(&self) -> bool {
+        self.ids.len() + 1 >= self.limit
     }
 
     /// Takes the next token and decides whether it was the last.

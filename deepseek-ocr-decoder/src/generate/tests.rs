@@ -1,3 +1,5 @@
+mod ahead;
+
 use super::*;
 use crate::{NoRepeat, Sampling, Segment, fixture};
 use burn::tensor::Device;

@@ -17,13 +17,15 @@ use super::Rows;
 use crate::{Experts, GatedMlp, LayerCache, Moe, Places, Routing, sampling::MOST_TOKENS};
 use burn::{
     nn::RmsNorm,
-    tensor::{DType, Tensor, activation},
+    tensor::{DType, Tensor, TensorData, activation, read_sync},
 };
 use deepseek_ocr_core::{
     LinearWeight, StoredLinear,
     ops::{
         cube::{
-            CubeBackend, CubeTensor, FEW_ROWS, float, int, int_tensor,
+            CubeBackend, CubeTensor, FEW_ROWS,
+            cubecl::server::CopyDescriptor,
+            float, int, int_tensor,
             rows::{self, Gather},
             tensor, weights,
         },
@@ -158,6 +160,17 @@ pub(super) fn best(logits: &Tensor<2>, banned: &[Vec<u32>]) -> Option<Tensor<2>>
     let (shape, buffer) = ([list.len()].into(), logits.client.create_from_slice(&bytes));
     let list = CubeTensor::new_contiguous(logits.client.clone(), logits.device.clone(), shape, buffer, DType::I32);
     Some(tensor(best::best(&logits, &list)))
+}
+
+/// The copy is in the device's queue before `work` begins.
+pub(super) fn read_beside(numbers: &Tensor<2>, work: impl FnOnce()) -> Result<Vec<f32>, String> {
+    let numbers = float(numbers, DType::F32).expect("what kernels wrote, in f32");
+    let (shape, strides) = (numbers.meta.shape().clone(), numbers.meta.strides().clone());
+    let copy = CopyDescriptor::new(numbers.handle.clone().binding(), shape.clone(), strides, DType::F32.size());
+    let bytes = numbers.client.read_one_tensor_async(copy);
+    work();
+    let bytes = read_sync(bytes).map_err(|error| error.to_string())?;
+    TensorData::from_bytes(bytes, shape, DType::F32).try_to_vec().map_err(|error| format!("{error:?}"))
 }
 
 /// `x W^T` for any number of rows.

@@ -209,6 +209,20 @@ pub(crate) fn best(logits: &Tensor<2>, banned: &[Vec<u32>]) -> Option<Tensor<2>>
     cube::best(logits, banned)
 }
 
+/// Reads what a kernel wrote, and does `work` between starting the copy and waiting for it: what `work` starts on the device does not
+/// hold the copy up.
+///
+/// `Tensor::into_data` would not do: it copies when the numbers are looked at, behind all that was started until then.
+#[cfg(feature = "_cube")]
+pub(crate) fn read_beside(numbers: &Tensor<2>, work: impl FnOnce()) -> Result<Vec<f32>, String> {
+    cube::read_beside(numbers, work)
+}
+
+/// Whether work on the device goes on while the host does something else.
+pub(crate) fn computes_beside_the_host(device: &Device) -> bool {
+    takes_stacks(device)
+}
+
 /// Whether the device has kernels that find a block of the cache in one tensor of all.
 pub(crate) fn takes_pools(device: &Device) -> bool {
     takes_stacks(device)
