@@ -11,10 +11,7 @@ pub use loading::Loading;
 pub use parameters::Parameters;
 pub use place::Names;
 
-use crate::{
-    Error, Result, Weights,
-    quant::{BlockFormat, SCALE_SUFFIX},
-};
+use crate::{Error, Result, Weights, quant::BlockFormat};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Shape, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use std::{
@@ -124,8 +121,20 @@ impl Checkpoint {
         let levels = self.bytes(part(&levels, &shape, (dtype, expected))?, DType::I32);
         let levels = TensorData::from_bytes(levels, Shape::from(format.levels_shape(size)), DType::I32);
         let shape = BlockFormat::scales_shape(size);
-        let scales = self.bytes(part(&format!("{name}{SCALE_SUFFIX}"), &shape, (Dtype::F16, "F16"))?, DType::F16);
+        let [_, scales] = format.names(name);
+        let scales = self.bytes(part(&scales, &shape, (Dtype::F16, "F16"))?, DType::F16);
         Ok(Some([levels, TensorData::from_bytes(scales, Shape::from(shape), DType::F16)]))
+    }
+
+    /// The format, levels and scales of a tensor that is there in blocks alone, as a matrix of its first dimension's outputs.
+    fn blocks_of_floats(&self, name: &str, shape: &[usize]) -> Result<Option<(BlockFormat, [TensorData; 2])>> {
+        let stored = |format: &BlockFormat| self.tensors.contains_key(&format.levels_name(name));
+        let (Some(format), Some((&outputs, rest))) = (BlockFormat::ALL.into_iter().find(stored), shape.split_first())
+        else {
+            return Ok(None);
+        };
+        let blocks = self.blocks(name, format, [outputs, rest.iter().product()])?;
+        Ok(blocks.map(|blocks| (format, blocks)))
     }
 
     /// The numbers of a matrix that is to be in blocks.

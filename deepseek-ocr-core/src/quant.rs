@@ -24,6 +24,9 @@
 //! A converted checkpoint holds, instead of a tensor `NAME.weight`, the levels as `NAME.weight.q8` (I8) or `NAME.weight.q4` (U8) and the
 //! scales as `NAME.weight.scale` (F16), in these shapes. They are memory-mapped and used as they lie. Matrices that are no
 //! multiple of 16 x 32 stay what they are, and `config.json` is unchanged.
+//!
+//! Other tensors may be in blocks too, those of convolutions as matrices `[outputs, inputs * height * width]`: a module that has them
+//! as floats unpacks them when it is loaded.
 
 mod pack;
 mod weight;
@@ -33,6 +36,7 @@ pub use weight::BlockWeight;
 pub(crate) use weight::{levels_on, scales_on};
 
 use crate::{Error, Result};
+use burn::tensor::{DType, TensorData};
 use safetensors::Dtype;
 use std::{fmt, str::FromStr};
 
@@ -161,6 +165,16 @@ impl BlockFormat {
         (dtype, [panels, blocks, vectors, 4 * words])
     }
 
+    /// A matrix' levels, words of four bytes as a [`BlockWeight`] has them, in the type and shape that they have in a file.
+    pub fn in_file(self, levels: TensorData) -> TensorData {
+        let shape: Vec<usize> = levels.shape().iter().copied().collect();
+        let dtype = match self {
+            Self::Q8 => DType::I8,
+            Self::Q4 => DType::U8,
+        };
+        TensorData::from_bytes_vec(levels.bytes().to_vec(), [&shape[..3], &[4 * PANEL]].concat(), dtype)
+    }
+
     /// The format and the matrix' size whose levels have a shape.
     pub(crate) fn of_levels(shape: &[usize]) -> Option<(Self, [usize; 2])> {
         let &[panels, blocks, vectors, PANEL] = shape else { return None };
@@ -184,6 +198,11 @@ impl BlockFormat {
     /// What a matrix' levels are called in a file.
     pub(crate) fn levels_name(self, matrix: &str) -> String {
         format!("{matrix}.{}", self.name())
+    }
+
+    /// What a matrix' levels and scales are called in a file.
+    pub fn names(self, matrix: &str) -> [String; 2] {
+        [self.levels_name(matrix), format!("{matrix}{SCALE_SUFFIX}")]
     }
 }
 

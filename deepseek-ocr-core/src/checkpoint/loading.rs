@@ -3,7 +3,8 @@
 use super::{Checkpoint, Names, place::Place, upload::Upload};
 use crate::{
     Error, Result,
-    quant::{BlockFormat, SCALE_SUFFIX, levels_on, pack, scales_on},
+    ops::reference::unpack,
+    quant::{BlockFormat, BlockWeight, SCALE_SUFFIX, levels_on, pack, scales_on},
 };
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -36,7 +37,8 @@ impl<'a> Loading<'a> {
     /// Matrices of [`StoredLinear`](crate::StoredLinear) and [`TokenEmbedding`](crate::TokenEmbedding) keep the
     /// checkpoint's data type where the device has it, else in f16 if that holds their numbers, else in f32; the
     /// rest becomes f32 and must be finite. Matrices in [blocks](crate::quant) are found in their format, or made from the floats of
-    /// their name.
+    /// their name; what a module has as floats and the checkpoint in blocks, those of a convolution as `[outputs, the rest]`, becomes
+    /// f32.
     ///
     /// # Errors
     /// [`Error::TensorMissing`], [`Error::TensorShape`], [`Error::TensorDtype`] or [`Error::TensorNotFinite`];
@@ -83,6 +85,13 @@ impl Filler<'_, '_> {
         let name = self.place.tensor_name();
         let shape = param.lazy_shape().to_vec();
         let Loading { checkpoint, upload, taken } = &mut *self.loading;
+        if let Some((format, [levels, scales])) = checkpoint.blocks_of_floats(&name, &shape)? {
+            check_finite(&format!("{name}{SCALE_SUFFIX}"), &scales.clone().convert_dtype(DType::F32))?;
+            taken.extend(format.names(&name));
+            let device = upload.device();
+            let weight = BlockWeight::new(levels_on(levels, device), scales_on(scales, device));
+            return Ok(unpack(&weight).reshape(param.lazy_shape()));
+        }
         let data = checkpoint.data(&name, &shape)?;
         let bytes = data.bytes().len();
         // A bias is small: it is widened like the rest.
@@ -106,7 +115,7 @@ impl Filler<'_, '_> {
         let Loading { checkpoint, upload, taken } = &mut *self.loading;
         let [levels, scales] = match checkpoint.blocks(name, format, size)? {
             Some(stored) => {
-                taken.extend([format.levels_name(name), format!("{name}{SCALE_SUFFIX}")]);
+                taken.extend(format.names(name));
                 stored
             }
             None => {

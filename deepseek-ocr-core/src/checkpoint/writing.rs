@@ -3,10 +3,7 @@
 //! One tensor at a time is in memory. In a file, levels and scales come first, each set of levels at a cache line.
 
 use super::{Checkpoint, Entry, Names, Shard, loading::pack_stored, place::Place};
-use crate::{
-    Error, Result,
-    quant::{BlockFormat, SCALE_SUFFIX},
-};
+use crate::{Error, Result, quant::BlockFormat};
 use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Int, Tensor},
@@ -130,10 +127,8 @@ impl Part {
         let (dtype, shape) = format.stored_levels(size);
         let levels = Source::Levels(name.to_owned(), format, size);
         let scales = BlockFormat::scales_shape(size).to_vec();
-        [
-            Self::new(format.levels_name(name), dtype, shape.to_vec(), levels),
-            Self::new(format!("{name}{SCALE_SUFFIX}"), Dtype::F16, scales, Source::Scales),
-        ]
+        let [of_levels, of_scales] = format.names(name);
+        [Self::new(of_levels, dtype, shape.to_vec(), levels), Self::new(of_scales, Dtype::F16, scales, Source::Scales)]
     }
 
     fn new(name: String, dtype: Dtype, shape: Vec<usize>, source: Source) -> Self {

@@ -17,6 +17,17 @@ pub struct BlockWeight {
 }
 
 impl BlockWeight {
+    /// A matrix of levels and scales in the shapes of the fields.
+    ///
+    /// # Panics
+    /// If the levels have the shape of no format.
+    pub fn new(levels: Tensor<4, Int>, scales: Tensor<3>) -> Self {
+        let parts = (Param::initialized(ParamId::new(), levels), Param::initialized(ParamId::new(), scales));
+        let weight = Self { levels: parts.0, scales: parts.1 };
+        weight.parts();
+        weight
+    }
+
     /// Packs a matrix; one that is not drawn yet is drawn and packed when it is first used.
     ///
     /// # Panics
