@@ -182,15 +182,17 @@ impl Decoder {
         self.logits(x)
     }
 
-    /// Whole sequences of equal length at once, each position knowing the true ones before it: teacher forcing. Shorter sequences
-    /// are filled up at their end, which no position before it sees.
+    /// Sequences of equal length at once, each input knowing the true ones before it: teacher forcing. Shorter sequences are filled
+    /// up at their end, which no input before it sees. A sequence may be given in parts: `positions` says where in it each input
+    /// stands.
     ///
     /// It keeps no cache, writes nothing in place and can be differentiated: see the feature `autodiff`.
     ///
     /// # Shapes
     /// - `inputs`: `[batch, length, hidden]`
-    pub fn forward(&self, inputs: Tensor<3>) -> Taught {
-        let rotation = self.rope.sequence(0, inputs.dims()[1]);
+    pub fn forward(&self, inputs: Tensor<3>, positions: &[usize]) -> Taught {
+        assert_eq!(positions.len(), inputs.dims()[1], "a position for each input");
+        let rotation = self.rope.at(positions);
         let (mut outputs, mut choices) = (inputs, Vec::new());
         for block in &self.layers {
             let (x, choice) = block.forward(outputs, &rotation);
@@ -344,7 +346,7 @@ mod tests {
         let decoder = fixture::decoder();
         let rows = [[1, 30, 2, 8, 5], [9, 9, 36, 0, 4]];
         let inputs: Vec<_> = rows.iter().map(|ids| embed(&decoder, ids)).collect();
-        let taught = decoder.forward(Tensor::stack(inputs.clone(), 0));
+        let taught = decoder.forward(Tensor::stack(inputs.clone(), 0), &[0, 1, 2, 3, 4]);
         assert_eq!(taught.choices.len(), 2);
         assert_eq!((taught.choices[0].probabilities.dims(), taught.choices[0].indices.dims()), ([10, 4], [10, 2]));
         for (row, inputs) in inputs.into_iter().enumerate() {
@@ -355,6 +357,20 @@ mod tests {
             let logits = fixture::floats(decoder.logits_together(taught.clone()));
             fixture::assert_close(&logits, &fixture::floats(decoder.logits(taught)), 1e-5);
         }
+    }
+
+    #[test]
+    fn only_the_distance_of_positions_counts() {
+        let decoder = fixture::decoder();
+        let inputs: Tensor<3> = embed(&decoder, &[1, 30, 2, 8]).unsqueeze();
+        let taught = |positions: [usize; 4]| fixture::floats(decoder.forward(inputs.clone(), &positions).outputs);
+        let whole = taught([0, 1, 2, 3]);
+        fixture::assert_close(&taught([5, 6, 7, 8]), &whole, 1e-4);
+        let apart = taught([0, 1, 9, 10]);
+        let hidden = decoder.config().hidden;
+        fixture::assert_close(&apart[..2 * hidden], &whole[..2 * hidden], 1e-6);
+        let change = apart[2 * hidden..].iter().zip(&whole[2 * hidden..]).map(|(a, b)| (a - b).abs());
+        assert!(change.fold(0.0, f32::max) > 1e-3);
     }
 
     #[test]

@@ -48,11 +48,20 @@ impl Rope {
         Rotation { cos: take(&self.cos), sin: take(&self.sin) }
     }
 
+    /// Turns for positions of one sequence, which may have gaps: for `[heads, length, width]`.
+    pub fn at(&self, positions: &[usize]) -> Rotation {
+        self.select(positions, 0)
+    }
+
     /// Turns for one position of each row of a batch: for `[rows, heads, width]`.
     pub fn batch(&self, positions: &[usize]) -> Rotation {
+        self.select(positions, 1)
+    }
+
+    fn select(&self, positions: &[usize], unsqueezed: usize) -> Rotation {
         let indices: Vec<i32> = positions.iter().map(|&at| at as i32).collect();
         let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [positions.len()]), &self.cos.device());
-        let take = |table: &Tensor<2>| table.clone().select(0, indices.clone()).unsqueeze_dim(1);
+        let take = |table: &Tensor<2>| table.clone().select(0, indices.clone()).unsqueeze_dim(unsqueezed);
         Rotation { cos: take(&self.cos), sin: take(&self.sin) }
     }
 }

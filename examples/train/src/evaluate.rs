@@ -4,11 +4,12 @@ use crate::{
     corpus::{Corpus, Split, strings},
     pages::{COLUMNS, style},
     random::Random,
+    recipe::Arrangement,
 };
 use anyhow::Result;
 use deepseek_ocr::{DeepseekOcr, Device, Finish, Mode, NoRepeat, Page, Request, Task, Tokenizer};
 use serde::Serialize;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// What is read.
 pub(crate) struct Evaluation<'a> {
@@ -18,6 +19,7 @@ pub(crate) struct Evaluation<'a> {
     /// Counts text tokens; without it the model's own does.
     pub tokenizer: Option<&'a Path>,
     pub density: [u32; 2],
+    pub arrangement: Arrangement,
     /// Pages of each kind.
     pub pages: usize,
     pub seed: u64,
@@ -41,6 +43,35 @@ pub(crate) struct Reading {
     pub compression: [f64; 2],
     /// One text that was not read as it stands, and its answer.
     pub example: Option<[String; 2]>,
+    /// Each page.
+    #[serde(skip)]
+    pub samples: Vec<Sample>,
+}
+
+/// A page, what stands on it and what was read.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Sample {
+    #[serde(skip)]
+    page: Page,
+    file: String,
+    kind: String,
+    truth: String,
+    greedy: String,
+    precision: f64,
+    text_tokens: usize,
+}
+
+/// Writes pages and what was read from them, first one of each kind, then the second, ..
+pub(crate) fn write_samples(readings: &[Reading], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let most = readings.iter().map(|reading| reading.samples.len()).max().unwrap_or(0);
+    let samples = (0..most).flat_map(|index| readings.iter().filter_map(move |reading| reading.samples.get(index)));
+    let mut samples: Vec<Sample> = samples.cloned().collect();
+    for (index, sample) in samples.iter_mut().enumerate() {
+        sample.file = format!("page{index:02}.png");
+        sample.page.rgb().save(folder.join(&sample.file))?;
+    }
+    Ok(fs::write(folder.join("samples.json"), serde_json::to_vec_pretty(&samples)?)?)
 }
 
 /// Reads full pages: one kind for each source, and random strings.
@@ -58,7 +89,7 @@ pub(crate) fn evaluate(evaluation: &Evaluation<'_>) -> Result<Vec<Reading>> {
         let mut pages = Vec::new();
         for page in 0..evaluation.pages {
             let mut random = Random::new(evaluation.seed, (kind * evaluation.pages + page) as u64);
-            let style = style(evaluation.density, COLUMNS);
+            let style = style(evaluation.density, evaluation.arrangement, COLUMNS);
             let length = 64 * (evaluation.density[0] * evaluation.density[1]) as usize;
             let text = match source {
                 Some(source) => source.text(&mut random, length),
@@ -67,7 +98,7 @@ pub(crate) fn evaluate(evaluation: &Evaluation<'_>) -> Result<Vec<Reading>> {
             let typeset = Page::typeset(&text, &style)?;
             let page = &typeset.pages()[0];
             let lines: Vec<&str> = page.lines.iter().map(|line| &text[line.clone()]).collect();
-            pages.push((page.page.clone(), lines.join("\n")));
+            pages.push((page.page.clone(), evaluation.arrangement.text(&lines)));
         }
         readings.push(read(&ocr, &counting, name, &pages)?);
     }
@@ -81,16 +112,17 @@ fn read(ocr: &DeepseekOcr, counting: &Tokenizer, kind: &str, pages: &[(Page, Str
         request.with_no_repeat(NoRepeat::Off).with_max_new_tokens(most)
     };
     let (mut precision, mut edits, mut characters, mut tokens, mut grid, mut all) = (0.0, 0, 0, 0, 0, 0);
-    let (mut exact, mut stopped, mut example) = (0, 0, None);
-    for (transcript, (_, truth)) in ocr.generate_batch(pages.iter().map(request)).into_iter().zip(pages) {
+    let (mut exact, mut stopped, mut example, mut samples) = (0, 0, None, Vec::new());
+    for (transcript, (page, truth)) in ocr.generate_batch(pages.iter().map(request)).into_iter().zip(pages) {
         let transcript = transcript?;
         let answer = transcript.text();
         let distance = strsim::levenshtein(answer, truth);
         let longer = answer.chars().count().max(truth.chars().count()).max(1);
-        precision += 1.0 - distance as f64 / longer as f64;
+        let (reached, text_tokens) = (1.0 - distance as f64 / longer as f64, counting.encode(truth)?.len());
+        precision += reached;
         edits += distance;
         characters += truth.chars().count();
-        tokens += counting.encode(truth)?.len();
+        tokens += text_tokens;
         all += transcript.usage().vision_tokens;
         grid += COLUMNS * COLUMNS;
         exact += usize::from(distance == 0);
@@ -98,6 +130,15 @@ fn read(ocr: &DeepseekOcr, counting: &Tokenizer, kind: &str, pages: &[(Page, Str
         if distance > 0 {
             example.get_or_insert_with(|| [truth.clone(), answer.to_owned()]);
         }
+        samples.push(Sample {
+            page: page.clone(),
+            file: String::new(),
+            kind: kind.to_owned(),
+            truth: truth.clone(),
+            greedy: answer.to_owned(),
+            precision: reached,
+            text_tokens,
+        });
     }
     let count = pages.len() as f64;
     Ok(Reading {
@@ -111,5 +152,6 @@ fn read(ocr: &DeepseekOcr, counting: &Tokenizer, kind: &str, pages: &[(Page, Str
         text_tokens: tokens as f64 / count,
         compression: [tokens as f64 / grid as f64, tokens as f64 / all as f64],
         example,
+        samples,
     })
 }

@@ -258,7 +258,7 @@ fn dense_layers_and_mixtures_with_their_routing() {
 #[test]
 fn whole_blocks_over_sequences() {
     check(decoder().init(&Device::flex()), &[2 * 4 * 8], |case| {
-        let taught = case.module.forward(case.input(0, [2, 4, 8]));
+        let taught = case.module.forward(case.input(0, [2, 4, 8]), &[0, 1, 2, 5]);
         case.module.logits_together(taught.outputs.reshape([8, 8]))
     });
 }

@@ -28,8 +28,9 @@ mod state;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use deepseek_ocr::Device;
+use deepseek_ocr::{Device, Weights};
 use evaluate::Evaluation;
+use recipe::Arrangement;
 use run::Pace;
 use std::path::PathBuf;
 
@@ -66,7 +67,13 @@ enum Command {
         stop: Option<usize>,
     },
     /// Writes a run's newest state as a model folder
-    Export { run: PathBuf, model: PathBuf },
+    Export {
+        run: PathBuf,
+        model: PathBuf,
+        /// What matrices are kept as: stored (bf16), q8 or q4
+        #[arg(long, default_value_t = Weights::Stored)]
+        weights: Weights,
+    },
     /// Draws a run's table
     Curve { run: PathBuf, picture: PathBuf },
     /// Reads held-out pages with a model
@@ -78,6 +85,9 @@ enum Command {
         /// Lines and characters to a vision token, as 3x7
         #[arg(long, value_parser = density)]
         density: [u32; 2],
+        /// Whether each vision token is filled before the next
+        #[arg(long)]
+        blocks: bool,
         /// Pages of each kind
         #[arg(long, default_value_t = 10)]
         pages: usize,
@@ -86,6 +96,9 @@ enum Command {
         /// A tokenizer.json that counts text tokens
         #[arg(long)]
         tokenizer: Option<PathBuf>,
+        /// A folder for the pages, as PNG, and what was read from each
+        #[arg(long)]
+        samples: Option<PathBuf>,
         /// Where to write the figures as JSON
         #[arg(long)]
         json: Option<PathBuf>,
@@ -98,11 +111,12 @@ fn main() -> Result<()> {
         Command::Train { run, recipe, log, save, stop } => {
             run::train(&run, recipe.as_deref(), Pace { log, save, stop }, &device)?;
         }
-        Command::Export { run, model } => println!("step {}", export::export(&run, &model)?),
+        Command::Export { run, model, weights } => println!("step {}", export::export(&run, &model, weights)?),
         Command::Curve { run, picture } => curve::draw(&run, &picture)?,
-        Command::Evaluate { model, corpus, density, pages, seed, tokenizer, json } => {
+        Command::Evaluate { model, corpus, density, blocks, pages, seed, tokenizer, samples, json } => {
+            let arrangement = if blocks { Arrangement::Blocks } else { Arrangement::Lines };
             let (model, device, corpus, tokenizer) = (&model, &device, &corpus, tokenizer.as_deref());
-            let evaluation = Evaluation { model, device, corpus, tokenizer, density, pages, seed };
+            let evaluation = Evaluation { model, device, corpus, tokenizer, density, arrangement, pages, seed };
             let readings = evaluate::evaluate(&evaluation)?;
             for reading in &readings {
                 println!(
@@ -121,6 +135,9 @@ fn main() -> Result<()> {
             }
             if let Some([truth, answer]) = readings.first().and_then(|reading| reading.example.as_ref()) {
                 println!("\n{truth}\n\n{answer}");
+            }
+            if let Some(folder) = samples {
+                evaluate::write_samples(&readings, &folder)?;
             }
             if let Some(path) = json {
                 std::fs::write(path, serde_json::to_vec_pretty(&readings)?)?;

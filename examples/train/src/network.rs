@@ -117,8 +117,10 @@ impl Network {
         let [pages, rows, columns, hidden] = tokens.dims();
         let of_tokens = tokens.clone().reshape([pages * rows * columns, hidden]);
         let of_tokens = self.characters(&self.heads.tokens, of_tokens, batch, totals);
-        let decoder = self.adapters.merged(self.decoder.clone());
-        let (of_text, choices) = self.text(&decoder, tokens, batch, totals);
+        let (of_text, choices) = match batch.length {
+            0 => (nothing(&tokens.device()), Vec::new()),
+            _ => self.text(&self.adapters.merged(self.decoder.clone()), tokens, batch, totals),
+        };
         let mut loss = of_text.0.clone();
         loss = loss + of_patches.0.clone() * weights.patches + of_tokens.0.clone() * weights.tokens;
         let share = weights.balance * batch.pages as f32 / totals.pages as f32;
@@ -147,16 +149,19 @@ impl Network {
             parts.push(shared(&batch.prompt));
         }
         // The last token is only asked for.
-        let known = batch.length - 1;
+        let known = batch.lead() + batch.length - 1;
         if known > 0 {
-            let ids: Vec<u32> = batch.ids.chunks(batch.length).flat_map(|row| row[..known].iter().copied()).collect();
+            let ids: Vec<u32> = batch.rows().flat_map(|row| row[..known].iter().copied()).collect();
             parts.push(self.embed(&ids).reshape([pages, known, hidden]));
         }
-        let taught = decoder.forward(Tensor::cat(parts, 1));
-        let first = seen + batch.prompt.len();
+        let before = 1 + seen + batch.prompt.len();
+        let text = before + batch.from - batch.lead();
+        let positions: Vec<usize> = (0..before).chain(text..text + known).collect();
+        let taught = decoder.forward(Tensor::cat(parts, 1), &positions);
+        let first = positions.len() - batch.length;
         let outputs = taught.outputs.narrow(1, first, batch.length).reshape([pages * batch.length, hidden]);
         let logits = decoder.logits_together(outputs);
-        let classes: Vec<i32> = batch.ids.iter().map(|&id| id as i32).collect();
+        let classes: Vec<i32> = batch.rows().flat_map(|row| row[batch.lead()..].iter().map(|&id| id as i32)).collect();
         let counted = batch.lengths.iter().flat_map(|&length| (0..batch.length).map(move |at| at < length));
         (cross_entropy(logits, &classes, &counted.collect::<Vec<_>>(), totals.tokens), taught.choices)
     }
@@ -169,7 +174,7 @@ impl Network {
     /// Cross entropy of the characters that a head finds; nothing where the batch asks for none.
     fn characters(&self, head: &StoredLinear, x: Tensor<2>, batch: &Batch, totals: Totals) -> (Tensor<1>, f32) {
         if batch.cells.is_empty() {
-            return (Tensor::zeros([1], (&x.device(), DType::F32)), 0.0);
+            return nothing(&x.device());
         }
         let found = head.forward(x);
         let [tokens, outputs] = found.dims();
@@ -180,6 +185,11 @@ impl Network {
         let classes: Vec<i32> = batch.cells.iter().map(|(_, class)| i32::from(*class)).collect();
         cross_entropy(logits, &classes, &vec![true; classes.len()], totals.cells)
     }
+}
+
+/// The loss and the accuracy of what is not asked for.
+fn nothing(device: &Device) -> (Tensor<1>, f32) {
+    (Tensor::zeros([1], (device, DType::F32)), 0.0)
 }
 
 fn pixels(batch: &Batch, device: &Device) -> Tensor<4> {
@@ -205,7 +215,7 @@ fn gathered(patches: Tensor<4>) -> Tensor<2> {
 /// # Shapes
 /// - `logits`: `[rows, classes]`
 pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool], count: usize) -> (Tensor<1>, f32) {
-    let (rows, device) = (classes.len(), logits.device());
+    let (rows, count, device) = (classes.len(), count.max(1), logits.device());
     let likeliest = logits.clone().inner().argmax(1).into_data().convert_dtype(DType::I32);
     let likeliest = likeliest.iter::<i32>().zip(classes).zip(counted);
     let right = likeliest.filter(|((found, class), counted)| **counted && found == *class).count();

@@ -3,6 +3,7 @@
 use crate::{
     corpus::{self, Corpus},
     random::Random,
+    recipe::Arrangement,
 };
 use deepseek_ocr::{Font, Margins, Page, Style};
 
@@ -21,6 +22,7 @@ pub(crate) struct Drawing<'a> {
     pub corpus: &'a Corpus,
     /// Lines and characters to a token.
     pub density: [u32; 2],
+    pub arrangement: Arrangement,
     /// Share of random strings.
     pub strings: f64,
     /// Share of filled pages.
@@ -35,9 +37,27 @@ pub(crate) struct Drawn {
 }
 
 /// The style of a density, on a page of so many rows of tokens.
-pub(crate) fn style([lines, characters]: [u32; 2], rows: usize) -> Style {
+pub(crate) fn style([lines, characters]: [u32; 2], arrangement: Arrangement, rows: usize) -> Style {
     let page = Style::default().with_page((COLUMNS * TOKEN) as u32, (rows * TOKEN) as u32);
-    page.with_margins(Margins::default()).with_font(Font::sans_mono()).with_aligned(lines, characters)
+    let page = page.with_margins(Margins::default()).with_font(Font::sans_mono());
+    match arrangement {
+        Arrangement::Lines => page.with_aligned(lines, characters),
+        Arrangement::Blocks => page.with_blocks(lines, characters),
+    }
+}
+
+impl Arrangement {
+    /// Lines from the top of a column to its end, on so many rows of tokens.
+    fn lines(self, density: [u32; 2], rows: usize) -> usize {
+        let columns = if self == Self::Blocks { COLUMNS } else { 1 };
+        columns * rows * density[0] as usize
+    }
+
+    /// The text of a page's lines.
+    pub(crate) fn text(self, lines: &[impl AsRef<str>]) -> String {
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        lines.join(if self == Self::Blocks { "" } else { "\n" })
+    }
 }
 
 impl Drawing<'_> {
@@ -54,7 +74,7 @@ impl Drawing<'_> {
 
     /// A page with the marks of paper, ink and scanner.
     pub(crate) fn draw(&self, rows: usize, random: &mut Random) -> anyhow::Result<Drawn> {
-        let mut style = style(self.density, rows);
+        let mut style = style(self.density, self.arrangement, rows);
         if random.fraction() < 0.2 {
             style.size -= 1.0;
         }
@@ -65,7 +85,7 @@ impl Drawing<'_> {
         let paper = style.paper[0];
         let mut text = self.text(rows, random);
         let mut typeset = Page::typeset(&text, &style)?;
-        let most = rows * self.density[0] as usize;
+        let most = self.arrangement.lines(self.density, rows);
         let lines = if random.fraction() < self.full { most } else { 1 + random.below(most) };
         if let Some(line) = typeset.pages()[0].lines.get(lines) {
             text.truncate(line.start);

@@ -4,6 +4,7 @@ use crate::{lora::Adapters, random::Random};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -23,6 +24,12 @@ pub(crate) struct Recipe {
     pub corpus: PathBuf,
     /// Lines and characters to a vision token.
     pub density: [u32; 2],
+    /// Whether lines run over the page or each vision token is filled before the next.
+    #[serde(default)]
+    pub arrangement: Arrangement,
+    /// What the model is asked, as [`deepseek_ocr::Task`] is read from text, and how often.
+    #[serde(default = "tasks")]
+    pub tasks: BTreeMap<String, f64>,
     /// The share of pages with random strings in place of prose.
     pub strings: f64,
     /// The share of pages that are filled with lines.
@@ -38,6 +45,17 @@ pub(crate) struct Recipe {
     /// Threads that a batch is divided among. Sums are made in another order by more or fewer.
     pub threads: usize,
     pub stages: Vec<Stage>,
+}
+
+/// How text lies on pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Arrangement {
+    /// In lines over the whole page.
+    #[default]
+    Lines,
+    /// In blocks, each a vision token.
+    Blocks,
 }
 
 /// Where a run's first weights come from.
@@ -106,6 +124,24 @@ pub(crate) struct Bucket {
     /// Lines and characters to a vision token where they are not the recipe's; such pages are learnt by their text alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub density: Option<[u32; 2]>,
+    /// Which part of the text the decoder is asked for; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+}
+
+/// A part of a page's text that begins somewhere: the decoder reads what is before the text, and of the text this alone, at its true
+/// positions.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Window {
+    /// Its length in text tokens; 0 leaves the decoder out.
+    pub tokens: usize,
+    /// It ends within so many of the text's tokens.
+    pub within: usize,
+}
+
+fn tasks() -> BTreeMap<String, f64> {
+    [("free-ocr", 0.7), ("markdown", 0.15), ("ocr-image", 0.15)].map(|(task, weight)| (task.to_owned(), weight)).into()
 }
 
 impl Recipe {

@@ -225,7 +225,9 @@ fn judges(recipe: &Recipe, source: &Source) -> Result<Vec<(usize, Batch)>> {
     let mut rows: Vec<usize> = recipe.stages.iter().flat_map(|stage| stage.batches.iter().map(|b| b.rows)).collect();
     rows.sort_unstable();
     rows.dedup();
-    let batch = |rows| Ok((rows, source.sample(Bucket { rows, pages: JUDGED_PAGES, weight: 1.0, density: None })?));
+    let batch = |rows| {
+        Ok((rows, source.sample(Bucket { rows, pages: JUDGED_PAGES, weight: 1.0, density: None, window: None })?))
+    };
     rows.into_iter().map(batch).collect()
 }
 

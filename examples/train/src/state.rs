@@ -100,13 +100,16 @@ fn states(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(states)
 }
 
-/// Writes tensors in f32.
+/// Writes tensors in their types.
 pub(crate) fn write(path: &Path, tensors: &Tensors) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
         let dtype = match data.dtype() {
             DType::F32 => Dtype::F32,
             DType::BF16 => Dtype::BF16,
+            DType::F16 => Dtype::F16,
+            DType::I8 => Dtype::I8,
+            DType::U8 => Dtype::U8,
             other => bail!("{name}: {other:?} is not written"),
         };
         views.push((name.clone(), TensorView::new(dtype, data.shape().to_vec(), data.bytes())?));

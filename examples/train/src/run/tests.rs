@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::optimizer::Tensors;
+use deepseek_ocr::Weights;
 use serde_json::{Value, json};
 
 /// The mini's configuration with few of everything.
@@ -91,13 +92,8 @@ fn a_killed_run_goes_on_to_the_same_weights_and_losses() {
 #[test]
 fn what_was_trained_is_read_by_the_library() {
     let (folder, recipe) = workplace(4);
-    let [run, model] = ["run", "exported"].map(|name| folder.path().join(name));
+    let run = folder.path().join("run");
     train(&run, Some(&recipe), Pace { log: 4, save: 4, stop: None }, &Device::flex()).unwrap();
-    assert_eq!(crate::export::export(&run, &model).unwrap(), 4);
-    let ocr = DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
-    let parameters = fs::metadata(model.join("model.safetensors")).unwrap().len() / 2;
-    assert!(parameters > 10_000, "{parameters}");
-    // The whole view gives the library what it gave training, but for the rounding to bf16.
     let recipe = Recipe::read(&recipe).unwrap();
     let mut trainer = Trainer::new(&recipe, &Device::flex()).unwrap();
     let (network, progress) =
@@ -109,10 +105,51 @@ fn what_was_trained_is_read_by_the_library() {
         &Device::flex(),
     );
     let trained = network.encoder.forward_part(pixels.clone(), [0, 0]).inner().reshape([64, 32]);
-    let exported = ocr.encoder().forward(pixels).reshape([64, 32]);
     let largest = trained.clone().abs().max().into_scalar::<f32>();
-    let worst = (trained - exported).abs().max().into_scalar::<f32>();
-    assert!(worst < 0.02 * largest, "{worst} of {largest}");
+    let mut sizes = Vec::new();
+    // The whole view gives the library what it gave training, but for the rounding to bf16 or to blocks.
+    for (format, rounding) in [(Weights::Stored, 0.02), (Weights::Q8, 0.03), (Weights::Q4, 0.3)] {
+        let model = folder.path().join(format.to_string());
+        assert_eq!(crate::export::export(&run, &model, format).unwrap(), 4);
+        let ocr = DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
+        let exported = ocr.encoder().forward(pixels.clone()).reshape([64, 32]);
+        let worst = (trained.clone() - exported).abs().max().into_scalar::<f32>();
+        assert!(worst < rounding * largest, "{format}: {worst} of {largest}");
+        sizes.push(fs::metadata(model.join("model.safetensors")).unwrap().len());
+    }
+    assert!(sizes[0] > 20_000 && sizes.is_sorted_by(|more, less| more > less), "{sizes:?}");
+}
+
+/// Slopes are sums of some thousand products in another order: they differ by less than this, over the largest of their parameter.
+#[cfg(feature = "wgpu")]
+const ORDER: f32 = 1e-3;
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_step_on_a_gpu_is_that_of_the_cpu() {
+    let (_folder, recipe) = workplace(4);
+    let recipe = Recipe { threads: 1, ..Recipe::read(&recipe).unwrap() };
+    let corpus = Corpus::open(&recipe.corpus, Split::Training).unwrap();
+    let source = Source::new(&recipe, corpus, tokenizer(&recipe).unwrap(), 8).unwrap();
+    let batch = source.batch(3).unwrap();
+    let [cpu, gpu] = [Device::flex(), deepseek_ocr::device("wgpu").unwrap()].map(|device| {
+        let trainer = Trainer::new(&recipe, &device).unwrap();
+        let (slopes, figures) = trainer.slopes(&batch);
+        let slopes: Vec<(String, Vec<f32>)> =
+            slopes.into_iter().map(|(name, slope)| (name, slope.into_data().iter::<f32>().collect())).collect();
+        let (trainer, _) = trainer.step(&batch, 3);
+        (slopes, figures, trainer.judge(&batch))
+    });
+    for (cpu, gpu) in [(cpu.1, gpu.1), (cpu.2, gpu.2)] {
+        let pairs = [(cpu.loss, gpu.loss), (cpu.patches, gpu.patches), (cpu.tokens, gpu.tokens)];
+        assert!(pairs.iter().all(|(cpu, gpu)| (cpu - gpu).abs() < 1e-4 * cpu), "{cpu:?}\n{gpu:?}");
+    }
+    assert!(cpu.2.loss < cpu.1.loss && cpu.0.len() > 60);
+    for ((name, cpu), (other, gpu)) in cpu.0.iter().zip(&gpu.0) {
+        let largest = cpu.iter().fold(0.0, |largest: f32, slope| largest.max(slope.abs()));
+        let worst = cpu.iter().zip(gpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(name == other && cpu.len() == gpu.len() && worst <= ORDER * largest, "{name}: {worst} of {largest}");
+    }
 }
 
 #[test]
@@ -164,7 +201,7 @@ fn adapting(steps: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (folder, recipe) = workplace(steps);
     let [run, base] = ["run", "base"].map(|name| folder.path().join(name));
     train(&run, Some(&recipe), Pace { log: 2, save: 2, stop: Some(2) }, &Device::flex()).unwrap();
-    crate::export::export(&run, &base).unwrap();
+    crate::export::export(&run, &base, Weights::Stored).unwrap();
     let lora = json!({ "matrices": ["*.self_attn.*", "*.experts.*", "lm_head."], "rank": 2, "alpha": 4.0 });
     change(&recipe, &json!({ "model": base, "start": "warm", "lora": lora }));
     (folder, recipe, base)
@@ -233,7 +270,7 @@ fn adapters_are_merged_when_they_are_exported() {
     let (folder, recipe, base) = adapting(6);
     let [run, model] = ["adapted", "merged"].map(|name| folder.path().join(name));
     train(&run, Some(&recipe), Pace { log: 6, save: 6, stop: None }, &Device::flex()).unwrap();
-    assert_eq!(crate::export::export(&run, &model).unwrap(), 6);
+    assert_eq!(crate::export::export(&run, &model, Weights::Stored).unwrap(), 6);
     DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
     let weights = state::weights(&state::newest(&run).unwrap().unwrap()).unwrap();
     let [base, merged] = [base, model].map(|folder| fs::read(folder.join("model.safetensors")).unwrap());
