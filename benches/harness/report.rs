@@ -48,6 +48,11 @@ impl Report {
         report
     }
 
+    /// A report of what is held against no limit of the machine.
+    pub fn without_limits(options: &Options) -> Self {
+        Self { json: options.json }
+    }
+
     /// A time beside its limit.
     pub fn time(self, name: &str, seconds: f64, limit: f64) {
         let fraction = limit / seconds;
