@@ -63,10 +63,20 @@ pub struct Decoder {
 /// What [`Decoder::forward`] gives.
 #[derive(Debug, Clone)]
 pub struct Taught {
-    /// `[batch, length, hidden]`: the last block's output.
-    pub outputs: Tensor<3>,
+    /// `[batch, length, hidden]`: each block's output; the head reads the last.
+    pub outputs: Vec<Tensor<3>>,
     /// How the routers of the mixtures decided, in the order of their blocks.
     pub choices: Vec<Choice>,
+}
+
+impl Taught {
+    /// What the head reads: the last block's output.
+    ///
+    /// # Panics
+    /// If the decoder has no block.
+    pub fn last(&self) -> Tensor<3> {
+        self.outputs.last().expect("a decoder has blocks").clone()
+    }
 }
 
 impl DecoderConfig {
@@ -193,10 +203,11 @@ impl Decoder {
     pub fn forward(&self, inputs: Tensor<3>, positions: &[usize]) -> Taught {
         assert_eq!(positions.len(), inputs.dims()[1], "a position for each input");
         let rotation = self.rope.at(positions);
-        let (mut outputs, mut choices) = (inputs, Vec::new());
+        let (mut x, mut choices, mut outputs) = (inputs, Vec::new(), Vec::new());
         for block in &self.layers {
-            let (x, choice) = block.forward(outputs, &rotation);
-            outputs = x;
+            let (output, choice) = block.forward(x, &rotation);
+            x = output.clone();
+            outputs.push(output);
             choices.extend(choice);
         }
         Taught { outputs, choices }
@@ -352,7 +363,7 @@ mod tests {
         for (row, inputs) in inputs.into_iter().enumerate() {
             let all = decoder.forward_all(inputs);
             let expected = fixture::floats(all[all.len() - 1].clone());
-            let taught: Tensor<2> = taught.outputs.clone().narrow(0, row, 1).squeeze_dim(0);
+            let taught: Tensor<2> = taught.last().narrow(0, row, 1).squeeze_dim(0);
             fixture::assert_close(&fixture::floats(taught.clone()), &expected, 1e-5);
             let logits = fixture::floats(decoder.logits_together(taught.clone()));
             fixture::assert_close(&logits, &fixture::floats(decoder.logits(taught)), 1e-5);
@@ -363,7 +374,7 @@ mod tests {
     fn only_the_distance_of_positions_counts() {
         let decoder = fixture::decoder();
         let inputs: Tensor<3> = embed(&decoder, &[1, 30, 2, 8]).unsqueeze();
-        let taught = |positions: [usize; 4]| fixture::floats(decoder.forward(inputs.clone(), &positions).outputs);
+        let taught = |positions: [usize; 4]| fixture::floats(decoder.forward(inputs.clone(), &positions).last());
         let whole = taught([0, 1, 2, 3]);
         fixture::assert_close(&taught([5, 6, 7, 8]), &whole, 1e-4);
         let apart = taught([0, 1, 9, 10]);

@@ -2,16 +2,17 @@
 
 use crate::{
     corpus::Corpus,
+    heads::AHEAD,
     pages::{COLUMNS, Drawing, TOKEN},
     random::Random,
     recipe::{Arrangement, Bucket, Recipe, Window},
 };
 use anyhow::Result;
 use deepseek_ocr::{Task, Tokenizer};
-use std::{ops::Range, sync::mpsc, thread};
+use std::{collections::BTreeSet, ops::Range, sync::mpsc, thread};
 
 /// Batches that are ready before they are needed.
-const AHEAD: usize = 3;
+const READY: usize = 3;
 
 /// Blank cells that the auxiliary losses look at, for each that is not.
 const BLANKS: f64 = 0.3;
@@ -34,18 +35,16 @@ pub(crate) struct Batch {
     pub pixels: Vec<f32>,
     /// Between the page and its text.
     pub prompt: Vec<u32>,
-    /// The first of the text's tokens that is asked for.
-    pub from: usize,
-    /// `[pages, lead + length]`: the token before that one, if there is one; the text's tokens, the end's and as many more as it takes
-    /// to fill up.
-    pub ids: Vec<u32>,
-    pub length: usize,
-    /// Tokens of each page that are asked for, the end's among them.
-    pub lengths: Vec<usize>,
+    /// Each page's text, closed by the end's token.
+    pub texts: Vec<Vec<u32>>,
+    /// Which of the texts' tokens the decoder is asked for, in their order; of a text that is shorter, those that it has.
+    pub asked: Vec<usize>,
     /// Cells of `[pages, rows, COLUMNS, lines * characters]` and their classes.
     pub cells: Vec<(usize, u8)>,
     /// How many cells the pages have.
     pub all_cells: usize,
+    /// Characters of a vision token, if they follow each other in the text.
+    pub block: Option<usize>,
 }
 
 /// How much there is of what losses are means of.
@@ -54,20 +53,57 @@ pub(crate) struct Totals {
     pub pages: usize,
     pub tokens: usize,
     pub cells: usize,
+    /// Tokens that are asked for ahead.
+    pub ahead: usize,
 }
 
 impl Window {
-    /// Where it begins in texts whose longest has so many tokens, and its length.
-    fn draw(self, longest: usize, random: &mut Random) -> (usize, usize) {
-        let length = self.tokens.min(longest);
-        let last = self.within.min(longest).saturating_sub(length);
-        (if length == 0 { 0 } else { random.below(last + 1) }, length)
+    /// Which tokens are asked for, of texts whose longest has so many.
+    fn draw(self, longest: usize, random: &mut Random) -> Vec<usize> {
+        let within = self.within.min(longest);
+        let length = self.tokens.div_ceil(self.parts.max(1)).min(within);
+        let starts = (0..if length == 0 { 0 } else { self.parts.max(1) }).map(|_| random.below(within - length + 1));
+        let asked: BTreeSet<usize> = starts.flat_map(|start| start..start + length).collect();
+        asked.into_iter().collect()
     }
 }
 
 impl Batch {
     pub(crate) fn totals(&self) -> Totals {
-        Totals { pages: self.pages, tokens: self.lengths.iter().sum(), cells: self.cells.len() }
+        let ahead = self.ahead(AHEAD).iter().filter(|(_, inside)| *inside).count();
+        let tokens = self.counted().filter(|&counted| counted).count();
+        Totals { pages: self.pages, tokens, cells: self.cells.len(), ahead }
+    }
+
+    /// Whether each of the `[pages, asked]` tokens is there.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = bool> {
+        self.texts.iter().flat_map(|text| self.asked.iter().map(|&at| at < text.len()))
+    }
+
+    /// `[pages, asked]`: the tokens that are asked for; anything where there is none.
+    pub(crate) fn targets(&self) -> Vec<i32> {
+        self.texts.iter().flat_map(|text| self.asked.iter().map(|&at| token(text, at) as i32)).collect()
+    }
+
+    /// Which tokens are in front of those that are asked for. The first of a text has the prompt there.
+    pub(crate) fn known(&self) -> impl Iterator<Item = usize> {
+        self.asked.iter().filter_map(|at| at.checked_sub(1))
+    }
+
+    /// `[pages, known]`: these tokens.
+    pub(crate) fn inputs(&self) -> Vec<u32> {
+        self.texts.iter().flat_map(|text| self.known().map(|at| token(text, at))).collect()
+    }
+
+    /// For each token that is asked for, those behind it, and which of them stand in the same block; none if there are no blocks.
+    pub(crate) fn ahead(&self, reach: usize) -> Vec<(i32, bool)> {
+        let Some(block) = self.block else { return Vec::new() };
+        let behind = |at: usize| (at + 1..=at + reach).map(move |next| (next, next / block == at / block));
+        let of_text = |text: &Vec<u32>| -> Vec<(i32, bool)> {
+            let behind = self.asked.iter().flat_map(|&at| behind(at));
+            behind.map(|(next, same)| (token(text, next) as i32, same && next < text.len())).collect()
+        };
+        self.texts.iter().flat_map(of_text).collect()
     }
 
     /// The pages in so many parts, as even as can be; fewer if there are fewer pages.
@@ -76,35 +112,26 @@ impl Batch {
         (0..count).map(|part| self.part(part * self.pages / count..(part + 1) * self.pages / count)).collect()
     }
 
-    /// Tokens of the text that are given before the first that is asked for.
-    pub(crate) fn lead(&self) -> usize {
-        self.from.min(1)
-    }
-
-    /// Each page's `lead + length` tokens.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = &[u32]> {
-        self.ids.chunks((self.lead() + self.length).max(1))
-    }
-
     fn part(&self, pages: Range<usize>) -> Self {
         let [pixels, cells] = [&self.pixels.len(), &self.all_cells].map(|count| count / self.pages);
-        let lengths = self.lengths[pages.clone()].to_vec();
-        let length = lengths.iter().copied().max().unwrap_or(0);
-        let rows = self.rows().skip(pages.start).take(pages.len());
         let first = pages.start * cells;
         let inside = |(cell, _): &&(usize, u8)| (first..pages.end * cells).contains(cell);
         Self {
             pages: pages.len(),
             pixels: self.pixels[pages.start * pixels..pages.end * pixels].to_vec(),
-            ids: rows.flat_map(|row| row[..self.lead() + length].iter().copied()).collect(),
-            length,
-            lengths,
+            texts: self.texts[pages.clone()].to_vec(),
+            asked: self.asked.clone(),
             cells: self.cells.iter().filter(inside).map(|(cell, class)| (cell - first, *class)).collect(),
             all_cells: pages.len() * cells,
             prompt: self.prompt.clone(),
             ..*self
         }
     }
+}
+
+/// A token of a text; what stands behind its end is not counted.
+fn token(text: &[u32], at: usize) -> u32 {
+    text.get(at).copied().unwrap_or_default()
 }
 
 /// Draws the batches of a recipe.
@@ -163,16 +190,10 @@ impl Source {
             texts.push(ids);
         }
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
-        let (from, length) = bucket.window.map_or((0, longest), |window| window.draw(longest, random));
-        let lengths = texts.iter().map(|ids| ids.len().saturating_sub(from).min(length)).collect();
-        let filled = |mut ids: Vec<u32>| {
-            ids.resize(longest, self.tokenizer.eos());
-            ids.truncate(from + length);
-            ids.split_off(from.saturating_sub(1))
-        };
-        let ids = texts.into_iter().flat_map(filled).collect();
+        let asked = bucket.window.map_or_else(|| (0..longest).collect(), |window| window.draw(longest, random));
         let all_cells = pages * rows * COLUMNS * (density[0] * density[1]) as usize;
-        Ok(Batch { pages, rows, at, pixels, prompt, from, ids, length, lengths, cells, all_cells })
+        let block = (heads_read && arrangement == Arrangement::Blocks).then_some((density[0] * density[1]) as usize);
+        Ok(Batch { pages, rows, at, pixels, prompt, texts, asked, cells, all_cells, block })
     }
 
     /// The cells of a page that the auxiliary losses look at: all with a character, some without.
@@ -211,7 +232,7 @@ impl Source {
 
     /// Draws the batches from a step on, on a thread of its own.
     pub(crate) fn feed(self, from: usize) -> mpsc::Receiver<Result<Batch>> {
-        let (sender, receiver) = mpsc::sync_channel(AHEAD);
+        let (sender, receiver) = mpsc::sync_channel(READY);
         thread::spawn(move || {
             let steps = from..self.recipe.steps();
             // It ends when nobody takes batches any more.
@@ -249,26 +270,36 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_a_part_of_the_whole_text() {
+    fn a_window_is_parts_of_the_whole_text() {
         let folder = tempfile::tempdir().unwrap();
         let (whole, _) = source(folder.path(), serde_json::Value::Null);
-        let (part, bucket) = source(folder.path(), serde_json::json!({ "tokens": 20, "within": 97 }));
-        let mut begins = Vec::new();
+        let (part, _) = source(folder.path(), serde_json::json!({ "tokens": 20, "within": 97, "parts": 4 }));
+        let (mut begins, mut sizes) = (Vec::new(), Vec::new());
         for step in 0..20 {
             let [whole, part] = [&whole, &part].map(|source| source.batch(step).unwrap());
             // 8 blocks of 12 characters and the end.
-            assert_eq!((whole.from, whole.length, whole.lead(), part.length), (0, 97, 0, 20));
-            assert!((whole.pixels == part.pixels) && whole.cells == part.cells);
-            for (all, some) in whole.rows().zip(part.rows()) {
-                assert_eq!(some, &all[part.from - part.lead()..part.from + 20]);
+            assert!(whole.asked.iter().copied().eq(0..97) && part.asked.is_sorted());
+            assert!((whole.pixels == part.pixels) && whole.cells == part.cells && whole.texts == part.texts);
+            let (all, some) = (whole.targets(), part.targets());
+            for (row, text) in part.texts.iter().enumerate() {
+                assert_eq!(all[row * 97..][..97], text.iter().map(|&id| id as i32).collect::<Vec<_>>());
+                for (index, &at) in part.asked.iter().enumerate() {
+                    assert_eq!(some[row * part.asked.len() + index], text[at] as i32);
+                }
             }
-            begins.push(part.from);
+            let pairs: Vec<_> = part.known().zip(part.inputs()).collect();
+            assert!(pairs.iter().all(|&(at, id)| id == part.texts[0][at] && part.asked.contains(&(at + 1))));
+            assert_eq!(whole.inputs().len(), 3 * 96);
+            sizes.push(part.asked.len());
+            begins.push(part.asked[0]);
         }
-        assert!(begins.iter().max() > Some(&50) && bucket.window.is_some());
+        // Four parts of five tokens; some meet.
+        assert!(sizes.iter().all(|size| (5..=20).contains(size)) && sizes.contains(&20));
+        assert!(begins.contains(&0) || begins.iter().max() > Some(&20), "{begins:?}");
         let (blind, _) = source(folder.path(), serde_json::json!({ "tokens": 0, "within": 0 }));
         let batch = blind.batch(0).unwrap();
-        assert_eq!((batch.length, batch.ids.len(), batch.totals().tokens), (0, 0, 0));
-        assert!(batch.parts(2).iter().all(|part| part.ids.is_empty() && !part.cells.is_empty()));
+        assert_eq!((batch.asked.len(), batch.inputs().len(), batch.totals().tokens), (0, 0, 0));
+        assert!(batch.parts(2).iter().all(|part| part.asked.is_empty() && !part.cells.is_empty()));
     }
 
     #[test]
@@ -278,7 +309,7 @@ mod tests {
         let (mut spaces, mut blanks, mut ends) = (0, 0, 0);
         for step in 0..10 {
             let batch = source.batch(step).unwrap();
-            let seen: Vec<String> = batch.rows().map(|row| source.tokenizer.decode(&row[..96]).unwrap()).collect();
+            let seen: Vec<String> = batch.texts.iter().map(|text| source.tokenizer.decode(&text[..96]).unwrap()).collect();
             let seen = seen.concat().into_bytes();
             for &(cell, class) in &batch.cells {
                 let expected = if seen[cell] == b'\n' { CLASSES as u8 - 1 } else { seen[cell] - b' ' };

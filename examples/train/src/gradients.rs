@@ -7,7 +7,8 @@
 //! or lacks a term is off by far more.
 
 use crate::{
-    network::{Track, cross_entropy, unevenness},
+    heads::cross_entropy,
+    network::{Track, unevenness},
     random::Random,
 };
 use burn::{
@@ -259,7 +260,7 @@ fn dense_layers_and_mixtures_with_their_routing() {
 fn whole_blocks_over_sequences() {
     check(decoder().init(&Device::flex()), &[2 * 4 * 8], |case| {
         let taught = case.module.forward(case.input(0, [2, 4, 8]), &[0, 1, 2, 5]);
-        case.module.logits_together(taught.outputs.reshape([8, 8]))
+        case.module.logits_together(taught.last().reshape([8, 8]))
     });
 }
 

@@ -1,6 +1,6 @@
 //! What a run tells: lines on the terminal and a table.
 
-use crate::{run::Figures, state::Progress};
+use crate::{network::{Figures, Part}, state::Progress};
 use anyhow::Result;
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,12 +12,15 @@ use std::{
 pub(crate) const TABLE: &str = "log.csv";
 
 const HEAD: &str =
-    "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,norm";
+    "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,ahead,ahead_accuracy,norm";
+
+/// Figures of a line.
+const FIGURES: usize = 11;
 
 /// Means of figures since the last line.
 #[derive(Default)]
 pub(crate) struct Averages {
-    sums: [f64; 7],
+    sums: [f64; FIGURES],
     count: usize,
 }
 
@@ -30,16 +33,20 @@ impl Averages {
     }
 
     /// The means; what comes next begins anew.
-    pub(crate) fn take(&mut self) -> [f32; 7] {
+    pub(crate) fn take(&mut self) -> [f32; FIGURES] {
         let means = self.sums.map(|sum| (sum / self.count.max(1) as f64) as f32);
         *self = Self::default();
         means
     }
 }
 
-fn values(figures: &Figures) -> [f32; 7] {
-    let &Figures { loss, accuracy, patches, patches_accuracy, tokens, tokens_accuracy, norm } = figures;
-    [loss, accuracy, patches, patches_accuracy, tokens, tokens_accuracy, norm]
+fn values(figures: &Figures) -> [f32; FIGURES] {
+    let &Figures { text, patches, tokens, places, ahead, norm } = figures;
+    let [text, patches, tokens, places, ahead] =
+        [text, patches, tokens, places, ahead].map(|Part { loss, accuracy }| [loss, accuracy]);
+    let mut values = [norm; FIGURES];
+    values[..FIGURES - 1].copy_from_slice([text, patches, tokens, places, ahead].as_flattened());
+    values
 }
 
 /// The table of a run. Lines of training have 0 rows, those of held-out pages as many as these.
@@ -61,19 +68,21 @@ impl Log {
     }
 
     /// Means over the last steps.
-    pub(crate) fn line(&mut self, progress: &Progress, rate: f64, means: &[f32; 7]) -> Result<()> {
+    pub(crate) fn line(&mut self, progress: &Progress, rate: f64, means: &[f32; FIGURES]) -> Result<()> {
         let since = self.last.replace(*progress).unwrap_or(Progress { seconds: f64::NAN, ..*progress });
         let speed = (progress.tokens - since.tokens) as f64 / (progress.seconds - since.seconds);
-        let [loss, accuracy, patches, read, tokens, held, norm] = means;
+        let [loss, accuracy, patches, read, tokens, held, places, placed, ahead, foreseen, norm] = means;
         println!(
             "{:6} {:7.0} s {:8.2} M {speed:5.0}/s rate {rate:.1e} loss {loss:.4} {:.2} % | patches {patches:.3} {:.1} % \
-             tokens {tokens:.3} {:.1} % | norm {norm:.2}",
+             tokens {tokens:.3} {:.1} % | places {places:.3} {:.1} % ahead {ahead:.3} {:.1} % | norm {norm:.2}",
             progress.step,
             progress.seconds,
             progress.tokens as f64 / 1e6,
             100.0 * accuracy,
             100.0 * read,
             100.0 * held,
+            100.0 * placed,
+            100.0 * foreseen,
         );
         self.row(progress, 0, rate, means)
     }
@@ -82,16 +91,18 @@ impl Log {
     pub(crate) fn judged(&mut self, progress: &Progress, rows: usize, figures: &Figures) -> Result<()> {
         let values = values(figures);
         println!(
-            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} %",
+            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % ahead {:.1} %",
             values[0],
             100.0 * values[1],
             100.0 * values[3],
             100.0 * values[5],
+            100.0 * values[7],
+            100.0 * values[9],
         );
         self.row(progress, rows, f64::NAN, &values)
     }
 
-    fn row(&mut self, progress: &Progress, rows: usize, rate: f64, values: &[f32; 7]) -> Result<()> {
+    fn row(&mut self, progress: &Progress, rows: usize, rate: f64, values: &[f32; FIGURES]) -> Result<()> {
         let Progress { step, tokens, seconds } = progress;
         write!(self.file, "{step},{tokens},{seconds:.1},{rows},{rate:.3e}")?;
         for value in values {

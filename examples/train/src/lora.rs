@@ -144,7 +144,7 @@ mod tests {
     fn logits(decoder: &Decoder) -> Vec<f32> {
         let x = inputs();
         let [length, hidden] = x.dims();
-        let outputs = decoder.forward(x.reshape([1, length, hidden]), &Vec::from_iter(0..length)).outputs;
+        let outputs = decoder.forward(x.reshape([1, length, hidden]), &Vec::from_iter(0..length)).last();
         decoder.logits_together(outputs.reshape([length, hidden])).into_data().iter::<f32>().collect()
     }
 

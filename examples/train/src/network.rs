@@ -1,24 +1,19 @@
-//! The model while it is trained: the stages that run inference, and heads that only training has.
+//! The model while it is trained: the stages that run inference, and heads beside them.
 
 use crate::{
-    batch::{Batch, CLASSES, Totals},
+    batch::{Batch, Totals},
+    heads::{Heads, Judged, asked_for, cross_entropy, ints},
     lora::Adapters,
     pages::{COLUMNS, TOKEN},
     recipe::Weights,
 };
 use burn::{
     module::Module,
-    tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation},
+    tensor::{DType, Device, FloatDType, Tensor, TensorData},
 };
-use deepseek_ocr_core::{Names, Parameters, StoredLinear, StoredLinearConfig};
-use deepseek_ocr_decoder::{Choice, Decoder};
+use deepseek_ocr_core::{Names, Parameters};
+use deepseek_ocr_decoder::{Choice, Decoder, Taught};
 use deepseek_ocr_encoder::Encoder;
-
-/// Width of what the auxiliary heads make of each character.
-const CHARACTER: usize = 24;
-
-/// SAM's patches of a token.
-const PATCHES: usize = 16;
 
 /// Encoder, decoder, what is added to its matrices, and auxiliary heads.
 #[derive(Debug, Clone)]
@@ -27,32 +22,47 @@ pub(crate) struct Network {
     pub decoder: Decoder,
     pub adapters: Adapters,
     heads: Heads,
+    /// The vision stage as the checkpoint has it, if it does not learn.
+    eyes: Option<Encoder>,
     /// The id of the token in front of everything.
     bos: u32,
-}
-
-/// Reads the characters of a token out of its patches and out of the token, so that both learn to hold them.
-#[derive(Module, Debug)]
-struct Heads {
-    patches: StoredLinear,
-    tokens: StoredLinear,
-    classes: StoredLinear,
 }
 
 /// What a batch gives.
 pub(crate) struct Outcome {
     /// What is to become less.
     pub loss: Tensor<1>,
+    pub figures: Figures,
+}
+
+/// What a step gave.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Figures {
     pub text: Part,
     pub patches: Part,
     pub tokens: Part,
+    pub places: Part,
+    pub ahead: Part,
+    /// The norm of all gradients before they were clipped.
+    pub norm: f32,
 }
 
 /// A cross entropy and how often the likeliest class was the right one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Part {
     pub loss: f32,
     pub accuracy: f32,
+}
+
+impl Figures {
+    /// Those of another part of the batch, too.
+    pub(crate) fn add(&mut self, more: &Self) {
+        let parts = [&mut self.text, &mut self.patches, &mut self.tokens, &mut self.places, &mut self.ahead];
+        for (part, more) in parts.into_iter().zip([more.text, more.patches, more.tokens, more.places, more.ahead]) {
+            part.loss += more.loss;
+            part.accuracy += more.accuracy;
+        }
+    }
 }
 
 impl Network {
@@ -62,15 +72,14 @@ impl Network {
 
     /// A network of these stages, with all parameters in f32.
     pub(crate) fn new((encoder, decoder): (Encoder, Decoder), density: [u32; 2], bos: u32) -> Self {
-        let device = decoder.device();
         let cells = density.iter().product::<u32>() as usize;
-        let width = encoder.sam.pos_embed.lazy_shape()[3];
-        let heads = Heads {
-            patches: StoredLinearConfig::new(PATCHES * width, cells * CHARACTER).init(&device),
-            tokens: StoredLinearConfig::new(decoder.config().hidden, cells * CHARACTER).init(&device),
-            classes: StoredLinearConfig::new(CHARACTER, CLASSES).init(&device),
-        };
-        Self { encoder, decoder, adapters: Adapters::default(), heads, bos }.map(&mut Widen)
+        let heads = Heads::new(encoder.sam.pos_embed.lazy_shape()[3], &decoder, [COLUMNS * COLUMNS, cells]);
+        Self { encoder, decoder, adapters: Adapters::default(), heads, eyes: None, bos }.map(&mut Widen)
+    }
+
+    /// The network with a vision stage that does not learn, computed as inference does.
+    pub(crate) fn with_eyes(self, eyes: Encoder) -> Self {
+        Self { eyes: Some(eyes), ..self }
     }
 
     /// The network on another device.
@@ -80,6 +89,7 @@ impl Network {
             decoder: self.decoder.to_device(device),
             adapters: self.adapters.on(device),
             heads: self.heads.to_device(device),
+            eyes: self.eyes.map(|eyes| eyes.to_device(device)),
             bos: self.bos,
         }
     }
@@ -91,7 +101,7 @@ impl Network {
             decoder: Decoder::NAMES.map(self.decoder, parameters),
             adapters: self.adapters.map(parameters),
             heads: Self::HEADS.map(self.heads, parameters),
-            bos: self.bos,
+            ..self
         }
     }
 
@@ -111,33 +121,44 @@ impl Network {
 
     /// The share that a part of a batch has in the losses of the whole.
     pub(crate) fn forward(&self, batch: &Batch, totals: Totals, weights: Weights) -> Outcome {
-        let patches = self.encoder.sam.patches_of_part(pixels(batch, &self.decoder.device()), batch.at);
-        let tokens = self.encoder.join_part(patches.clone(), batch.at);
-        let of_patches = self.characters(&self.heads.patches, gathered(patches), batch, totals);
-        let [pages, rows, columns, hidden] = tokens.dims();
-        let of_tokens = tokens.clone().reshape([pages * rows * columns, hidden]);
-        let of_tokens = self.characters(&self.heads.tokens, of_tokens, batch, totals);
-        let (of_text, choices) = match batch.length {
-            0 => (nothing(&tokens.device()), Vec::new()),
-            _ => self.text(&self.adapters.merged(self.decoder.clone()), tokens, batch, totals),
+        let device = self.decoder.device();
+        let mut loss = Tensor::zeros([1], (&device, DType::F32));
+        let mut add = |(part, accuracy): Judged, weight: f32| {
+            loss = loss.clone() + part.clone() * weight;
+            Part { loss: part.inner().into_scalar::<f32>(), accuracy }
         };
-        let mut loss = of_text.0.clone();
-        loss = loss + of_patches.0.clone() * weights.patches + of_tokens.0.clone() * weights.tokens;
-        let share = weights.balance * batch.pages as f32 / totals.pages as f32;
-        for choice in choices {
-            loss = loss + unevenness(choice) * share;
+        let mut figures = Figures::default();
+        let tokens = match &self.eyes {
+            Some(eyes) => eyes.forward_part(pixels(batch, &device), batch.at).autodiff(),
+            None => {
+                let patches = self.encoder.sam.patches_of_part(pixels(batch, &device), batch.at);
+                figures.patches = add(self.heads.of_patches(patches.clone(), batch, totals), weights.patches);
+                let tokens = self.encoder.join_part(patches, batch.at);
+                figures.tokens = add(self.heads.of_tokens(tokens.clone(), batch, totals), weights.tokens);
+                tokens
+            }
+        };
+        if !batch.asked.is_empty() {
+            let decoder = self.adapters.merged(self.decoder.clone());
+            let taught = self.teach(&decoder, tokens, batch);
+            let states = asked_for(taught.last(), batch);
+            figures.text = add(text(&decoder, states.clone(), batch, totals), 1.0);
+            if weights.places > 0.0 {
+                figures.places = add(self.heads.of_places(&taught, batch, totals), weights.places);
+            }
+            if weights.ahead > 0.0 {
+                figures.ahead = add(self.heads.of_ahead(decoder.norm.forward(states), batch, totals), weights.ahead);
+            }
+            let share = weights.balance * batch.pages as f32 / totals.pages as f32;
+            for choice in taught.choices {
+                add((unevenness(choice), 0.0), share);
+            }
         }
-        Outcome { loss, text: part(of_text), patches: part(of_patches), tokens: part(of_tokens) }
+        Outcome { loss, figures }
     }
 
-    /// Cross entropy of the text, and what the routers chose.
-    fn text(
-        &self,
-        decoder: &Decoder,
-        tokens: Tensor<4>,
-        batch: &Batch,
-        totals: Totals,
-    ) -> ((Tensor<1>, f32), Vec<Choice>) {
+    /// The decoder over pages and what is known of their texts.
+    fn teach(&self, decoder: &Decoder, tokens: Tensor<4>, batch: &Batch) -> Taught {
         let vision = self.encoder.layout.forward_pages(tokens);
         let [pages, seen, hidden] = vision.dims();
         let shared = |ids: &[u32]| {
@@ -148,81 +169,34 @@ impl Network {
         if !batch.prompt.is_empty() {
             parts.push(shared(&batch.prompt));
         }
-        // The last token is only asked for.
-        let known = batch.lead() + batch.length - 1;
-        if known > 0 {
-            let ids: Vec<u32> = batch.rows().flat_map(|row| row[..known].iter().copied()).collect();
-            parts.push(self.embed(&ids).reshape([pages, known, hidden]));
+        let inputs = batch.inputs();
+        if !inputs.is_empty() {
+            parts.push(self.embed(&inputs).reshape([pages, inputs.len() / pages, hidden]));
         }
         let before = 1 + seen + batch.prompt.len();
-        let text = before + batch.from - batch.lead();
-        let positions: Vec<usize> = (0..before).chain(text..text + known).collect();
-        let taught = decoder.forward(Tensor::cat(parts, 1), &positions);
-        let first = positions.len() - batch.length;
-        let outputs = taught.outputs.narrow(1, first, batch.length).reshape([pages * batch.length, hidden]);
-        let logits = decoder.logits_together(outputs);
-        let classes: Vec<i32> = batch.rows().flat_map(|row| row[batch.lead()..].iter().map(|&id| id as i32)).collect();
-        let counted = batch.lengths.iter().flat_map(|&length| (0..batch.length).map(move |at| at < length));
-        (cross_entropy(logits, &classes, &counted.collect::<Vec<_>>(), totals.tokens), taught.choices)
+        let positions: Vec<usize> = (0..before).chain(batch.known().map(|at| before + at)).collect();
+        decoder.forward(Tensor::cat(parts, 1), &positions)
     }
 
     fn embed(&self, ids: &[u32]) -> Tensor<2> {
         let values: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
         self.decoder.embed_tokens.forward(ints(values, &self.decoder.device()))
     }
-
-    /// Cross entropy of the characters that a head finds; nothing where the batch asks for none.
-    fn characters(&self, head: &StoredLinear, x: Tensor<2>, batch: &Batch, totals: Totals) -> (Tensor<1>, f32) {
-        if batch.cells.is_empty() {
-            return nothing(&x.device());
-        }
-        let found = head.forward(x);
-        let [tokens, outputs] = found.dims();
-        let cells = tokens * outputs / CHARACTER;
-        let chosen = ints(batch.cells.iter().map(|(cell, _)| *cell as i32).collect(), &found.device());
-        let found = found.reshape([cells, CHARACTER]).select(0, chosen);
-        let logits = self.heads.classes.forward(activation::gelu(found));
-        let classes: Vec<i32> = batch.cells.iter().map(|(_, class)| i32::from(*class)).collect();
-        cross_entropy(logits, &classes, &vec![true; classes.len()], totals.cells)
-    }
 }
 
-/// The loss and the accuracy of what is not asked for.
-fn nothing(device: &Device) -> (Tensor<1>, f32) {
-    (Tensor::zeros([1], (device, DType::F32)), 0.0)
+/// Cross entropy of the text.
+///
+/// # Shapes
+/// - `states`: `[pages * asked, hidden]`
+fn text(decoder: &Decoder, states: Tensor<2>, batch: &Batch, totals: Totals) -> Judged {
+    let counted: Vec<bool> = batch.counted().collect();
+    cross_entropy(decoder.logits_together(states), &batch.targets(), &counted, totals.tokens)
 }
 
 fn pixels(batch: &Batch, device: &Device) -> Tensor<4> {
     let shape = [batch.pages, 1, batch.rows * TOKEN, COLUMNS * TOKEN];
     let grey: Tensor<4> = Tensor::from_data(TensorData::new(batch.pixels.clone(), shape), (device, DType::F32));
     grey.expand([shape[0], 3, shape[2], shape[3]])
-}
-
-/// SAM's patches, those of a token side by side.
-///
-/// # Shapes
-/// - `patches`: `[pages, 4 * rows, 4 * columns, width]`
-/// - output: `[pages * rows * columns, 16 * width]`
-fn gathered(patches: Tensor<4>) -> Tensor<2> {
-    let [pages, high, wide, width] = patches.dims();
-    let (rows, columns) = (high / 4, wide / 4);
-    let patches = patches.reshape([pages, rows, 4, columns, 4, width]).swap_dims(2, 3);
-    patches.reshape([pages * rows * columns, PATCHES * width])
-}
-
-/// The cross entropy of the rows that count over `count`, and how many have the right class as their likeliest, also over it.
-///
-/// # Shapes
-/// - `logits`: `[rows, classes]`
-pub(crate) fn cross_entropy(logits: Tensor<2>, classes: &[i32], counted: &[bool], count: usize) -> (Tensor<1>, f32) {
-    let (rows, count, device) = (classes.len(), count.max(1), logits.device());
-    let likeliest = logits.clone().inner().argmax(1).into_data().convert_dtype(DType::I32);
-    let likeliest = likeliest.iter::<i32>().zip(classes).zip(counted);
-    let right = likeliest.filter(|((found, class), counted)| **counted && found == *class).count();
-    let shares: Vec<f32> = counted.iter().map(|&counted| if counted { -1.0 / count as f32 } else { 0.0 }).collect();
-    let shares: Tensor<2> = Tensor::from_data(TensorData::new(shares, [rows, 1]), (&device, DType::F32));
-    let found = activation::log_softmax(logits, 1).gather(1, ints(classes.to_vec(), &device).reshape([rows, 1]));
-    ((found * shares).sum(), right as f32 / count as f32)
 }
 
 /// One if every expert is used alike, more if not: the share of positions that each gets times its mean probability.
@@ -235,15 +209,6 @@ pub(crate) fn unevenness(choice: Choice) -> Tensor<1> {
     let shares: Tensor<2> =
         Tensor::from_data(TensorData::new(shares, [1, experts]), (&choice.probabilities.device(), DType::F32));
     (choice.probabilities * shares).sum() / positions as f32
-}
-
-fn part((loss, accuracy): (Tensor<1>, f32)) -> Part {
-    Part { loss: loss.inner().into_scalar::<f32>(), accuracy }
-}
-
-fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
-    let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), (device, DType::I32))
 }
 
 /// Makes parameters f32.

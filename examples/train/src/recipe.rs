@@ -20,6 +20,9 @@ pub(crate) struct Recipe {
     /// A model folder: `config.json`, `tokenizer.json`, and weights to start from.
     pub model: PathBuf,
     pub start: Start,
+    /// A model folder whose vision stage the run begins with, whatever `start` says of the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<PathBuf>,
     /// A folder of `.txt` files.
     pub corpus: PathBuf,
     /// Lines and characters to a vision token.
@@ -101,6 +104,12 @@ pub(crate) struct Weights {
     pub patches: f32,
     /// Each character from its token.
     pub tokens: f32,
+    /// Where the next character stands, from the outputs of the decoder's blocks but the last; where text is in blocks.
+    #[serde(default)]
+    pub places: f32,
+    /// The characters behind the next one, from the decoder's last states; where text is in blocks.
+    #[serde(default)]
+    pub ahead: f32,
 }
 
 /// A part of the curriculum.
@@ -129,15 +138,21 @@ pub(crate) struct Bucket {
     pub window: Option<Window>,
 }
 
-/// A part of a page's text that begins somewhere: the decoder reads what is before the text, and of the text this alone, at its true
-/// positions.
+/// Parts of a page's text: the decoder reads what is before the text, and of the text these alone, at their true positions.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Window {
-    /// Its length in text tokens; 0 leaves the decoder out.
+    /// Text tokens in all parts together; 0 leaves the decoder out.
     pub tokens: usize,
-    /// It ends within so many of the text's tokens.
+    /// They lie within so many of the text's first tokens.
     pub within: usize,
+    /// Parts, each of which begins anywhere; fewer tokens are asked for where they meet.
+    #[serde(default = "one")]
+    pub parts: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 fn tasks() -> BTreeMap<String, f64> {
@@ -167,6 +182,12 @@ impl Recipe {
     /// How the names of all that is trained begin.
     pub(crate) fn trained(&self) -> &'static str {
         if self.lora.is_some() { Adapters::PREFIX } else { "" }
+    }
+
+    /// Whether no stage that sees pages learns.
+    pub(crate) fn is_vision_frozen(&self) -> bool {
+        let frozen = |stage: &&str| self.freeze.iter().any(|name| name == stage);
+        ["model.sam_model", "model.vision_model", "model.projector"].iter().all(frozen)
     }
 
     /// The number of steps.

@@ -5,7 +5,7 @@ use crate::{
     corpus::{Corpus, Split},
     log::{Averages, Log},
     lora::Adapters,
-    network::{Network, Outcome, Track},
+    network::{Figures, Network, Track},
     optimizer::{Collect, Optimizer, Put, Slopes, Values},
     recipe::{Bucket, Recipe, Start},
     state::{self, Progress},
@@ -47,33 +47,27 @@ pub(crate) struct Trainer {
     pools: Vec<ThreadPool>,
 }
 
-/// What a step gave.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Figures {
-    pub loss: f32,
-    pub accuracy: f32,
-    pub patches: f32,
-    pub patches_accuracy: f32,
-    pub tokens: f32,
-    pub tokens_accuracy: f32,
-    /// The norm of all gradients before they were clipped.
-    pub norm: f32,
-}
-
 impl Trainer {
     /// The model with which a recipe begins: drawn or read on the CPU, so that it is the same on every device.
     pub(crate) fn new(recipe: &Recipe, device: &Device) -> Result<Self> {
-        let loader = DeepseekOcr::loader(&recipe.model).with_device(&Device::flex());
-        let stages = match recipe.start {
-            Start::Scratch => loader.untrained()?,
+        let loader = |folder| DeepseekOcr::loader(folder).with_device(&Device::flex());
+        let mut stages = match recipe.start {
+            Start::Scratch => loader(&recipe.model).untrained()?,
             Start::Warm => {
-                let ocr = loader.load()?;
+                let ocr = loader(&recipe.model).load()?;
                 (ocr.encoder().clone(), ocr.decoder().clone())
             }
         };
+        if let Some(folder) = &recipe.encoder {
+            stages.0 = loader(folder).load()?.encoder().clone();
+        }
+        let eyes = recipe.is_vision_frozen().then(|| stages.0.clone());
         let tokenizer = tokenizer(recipe)?;
         Device::flex().seed(recipe.seed);
         let mut network = Network::new(stages, recipe.density, tokenizer.bos());
+        if let Some(eyes) = eyes {
+            network = network.with_eyes(eyes);
+        }
         if let Some(lora) = &recipe.lora {
             network.adapters = Adapters::new(lora, &network.decoder, recipe.seed)?;
         }
@@ -114,7 +108,7 @@ impl Trainer {
             let outcome = network.forward(part, totals, self.recipe.weights);
             let mut collect = Collect { gradients: outcome.loss.backward(), found: Slopes::new() };
             network.map(&mut collect);
-            (collect.found, figures(&outcome))
+            (collect.found, outcome.figures)
         };
         if self.pools.is_empty() {
             return slopes_of(batch);
@@ -141,18 +135,7 @@ impl Trainer {
 
     /// Figures of a batch.
     pub(crate) fn judge(&self, batch: &Batch) -> Figures {
-        figures(&self.network.forward(batch, batch.totals(), self.recipe.weights))
-    }
-}
-
-impl Figures {
-    fn add(&mut self, more: &Self) {
-        self.loss += more.loss;
-        self.accuracy += more.accuracy;
-        self.patches += more.patches;
-        self.patches_accuracy += more.patches_accuracy;
-        self.tokens += more.tokens;
-        self.tokens_accuracy += more.tokens_accuracy;
+        self.network.forward(batch, batch.totals(), self.recipe.weights).figures
     }
 }
 
@@ -162,18 +145,6 @@ fn norm(slopes: &Slopes) -> f32 {
     match squares.is_empty() {
         true => 0.0,
         false => Tensor::cat(squares, 0).into_data().iter::<f64>().sum::<f64>().sqrt() as f32,
-    }
-}
-
-fn figures(Outcome { text, patches, tokens, .. }: &Outcome) -> Figures {
-    Figures {
-        loss: text.loss,
-        accuracy: text.accuracy,
-        patches: patches.loss,
-        patches_accuracy: patches.accuracy,
-        tokens: tokens.loss,
-        tokens_accuracy: tokens.accuracy,
-        norm: 0.0,
     }
 }
 
@@ -202,7 +173,7 @@ pub(crate) fn train(folder: &Path, recipe: Option<&Path>, pace: Pace, device: &D
         let batch = feed.recv().context("no more batches")??;
         let figures;
         (trainer, figures) = trainer.step(&batch, progress.step);
-        ensure!(figures.loss.is_finite() && figures.norm.is_finite(), "step {}: {figures:?}", progress.step);
+        ensure!(figures.text.loss.is_finite() && figures.norm.is_finite(), "step {}: {figures:?}", progress.step);
         averages.add(&figures);
         progress.step += 1;
         progress.tokens += batch.totals().tokens;
