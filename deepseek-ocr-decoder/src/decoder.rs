@@ -119,6 +119,11 @@ impl Decoder {
         &self.config
     }
 
+    /// How positions turn queries and keys.
+    pub fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.embed_tokens.weight.lazy_device()

@@ -309,7 +309,8 @@ mod tests {
         let (mut spaces, mut blanks, mut ends) = (0, 0, 0);
         for step in 0..10 {
             let batch = source.batch(step).unwrap();
-            let seen: Vec<String> = batch.texts.iter().map(|text| source.tokenizer.decode(&text[..96]).unwrap()).collect();
+            let seen: Vec<String> =
+                batch.texts.iter().map(|text| source.tokenizer.decode(&text[..96]).unwrap()).collect();
             let seen = seen.concat().into_bytes();
             for &(cell, class) in &batch.cells {
                 let expected = if seen[cell] == b'\n' { CLASSES as u8 - 1 } else { seen[cell] - b' ' };

@@ -1,6 +1,9 @@
 //! What a run tells: lines on the terminal and a table.
 
-use crate::{network::{Figures, Part}, state::Progress};
+use crate::{
+    network::{Figures, Part},
+    state::Progress,
+};
 use anyhow::Result;
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,11 +14,10 @@ use std::{
 /// The table's name in a run's folder.
 pub(crate) const TABLE: &str = "log.csv";
 
-const HEAD: &str =
-    "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,ahead,ahead_accuracy,norm";
+const HEAD: &str = "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,looks,looks_accuracy,ahead,ahead_accuracy,norm";
 
 /// Figures of a line.
-const FIGURES: usize = 11;
+const FIGURES: usize = 13;
 
 /// Means of figures since the last line.
 #[derive(Default)]
@@ -41,11 +43,9 @@ impl Averages {
 }
 
 fn values(figures: &Figures) -> [f32; FIGURES] {
-    let &Figures { text, patches, tokens, places, ahead, norm } = figures;
-    let [text, patches, tokens, places, ahead] =
-        [text, patches, tokens, places, ahead].map(|Part { loss, accuracy }| [loss, accuracy]);
-    let mut values = [norm; FIGURES];
-    values[..FIGURES - 1].copy_from_slice([text, patches, tokens, places, ahead].as_flattened());
+    let mut values = [figures.norm; FIGURES];
+    let parts = figures.parts().map(|Part { loss, accuracy }| [loss, accuracy]);
+    values[..FIGURES - 1].copy_from_slice(parts.as_flattened());
     values
 }
 
@@ -71,10 +71,10 @@ impl Log {
     pub(crate) fn line(&mut self, progress: &Progress, rate: f64, means: &[f32; FIGURES]) -> Result<()> {
         let since = self.last.replace(*progress).unwrap_or(Progress { seconds: f64::NAN, ..*progress });
         let speed = (progress.tokens - since.tokens) as f64 / (progress.seconds - since.seconds);
-        let [loss, accuracy, patches, read, tokens, held, places, placed, ahead, foreseen, norm] = means;
+        let [loss, accuracy, patches, read, tokens, held, places, placed, looks, looked, ahead, foreseen, norm] = means;
         println!(
             "{:6} {:7.0} s {:8.2} M {speed:5.0}/s rate {rate:.1e} loss {loss:.4} {:.2} % | patches {patches:.3} {:.1} % \
-             tokens {tokens:.3} {:.1} % | places {places:.3} {:.1} % ahead {ahead:.3} {:.1} % | norm {norm:.2}",
+             tokens {tokens:.3} {:.1} % | places {places:.3} {:.1} % looks {looks:.3} {:.1} % ahead {ahead:.3} {:.1} % | norm {norm:.2}",
             progress.step,
             progress.seconds,
             progress.tokens as f64 / 1e6,
@@ -82,6 +82,7 @@ impl Log {
             100.0 * read,
             100.0 * held,
             100.0 * placed,
+            100.0 * looked,
             100.0 * foreseen,
         );
         self.row(progress, 0, rate, means)
@@ -91,13 +92,14 @@ impl Log {
     pub(crate) fn judged(&mut self, progress: &Progress, rows: usize, figures: &Figures) -> Result<()> {
         let values = values(figures);
         println!(
-            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % ahead {:.1} %",
+            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % looks {:.1} % ahead {:.1} %",
             values[0],
             100.0 * values[1],
             100.0 * values[3],
             100.0 * values[5],
             100.0 * values[7],
             100.0 * values[9],
+            100.0 * values[11],
         );
         self.row(progress, rows, f64::NAN, &values)
     }

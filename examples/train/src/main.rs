@@ -16,6 +16,7 @@ mod evaluate;
 mod export;
 #[cfg(test)]
 mod gradients;
+mod guide;
 mod heads;
 mod log;
 mod lora;

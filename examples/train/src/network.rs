@@ -2,6 +2,7 @@
 
 use crate::{
     batch::{Batch, Totals},
+    guide,
     heads::{Heads, Judged, asked_for, cross_entropy, ints},
     lora::Adapters,
     pages::{COLUMNS, TOKEN},
@@ -42,6 +43,7 @@ pub(crate) struct Figures {
     pub patches: Part,
     pub tokens: Part,
     pub places: Part,
+    pub looks: Part,
     pub ahead: Part,
     /// The norm of all gradients before they were clipped.
     pub norm: f32,
@@ -55,10 +57,19 @@ pub(crate) struct Part {
 }
 
 impl Figures {
+    /// All parts, in the order of the table.
+    pub(crate) fn parts(&self) -> [Part; 6] {
+        [self.text, self.patches, self.tokens, self.places, self.looks, self.ahead]
+    }
+
+    fn parts_mut(&mut self) -> [&mut Part; 6] {
+        let Self { text, patches, tokens, places, looks, ahead, .. } = self;
+        [text, patches, tokens, places, looks, ahead]
+    }
+
     /// Those of another part of the batch, too.
     pub(crate) fn add(&mut self, more: &Self) {
-        let parts = [&mut self.text, &mut self.patches, &mut self.tokens, &mut self.places, &mut self.ahead];
-        for (part, more) in parts.into_iter().zip([more.text, more.patches, more.tokens, more.places, more.ahead]) {
+        for (part, more) in self.parts_mut().into_iter().zip(more.parts()) {
             part.loss += more.loss;
             part.accuracy += more.accuracy;
         }
@@ -140,11 +151,14 @@ impl Network {
         };
         if !batch.asked.is_empty() {
             let decoder = self.adapters.merged(self.decoder.clone());
-            let taught = self.teach(&decoder, tokens, batch);
+            let (taught, positions) = self.teach(&decoder, tokens, batch);
             let states = asked_for(taught.last(), batch);
             figures.text = add(text(&decoder, states.clone(), batch, totals), 1.0);
             if weights.places > 0.0 {
                 figures.places = add(self.heads.of_places(&taught, batch, totals), weights.places);
+            }
+            if weights.looks > 0.0 {
+                figures.looks = add(guide::of_looks(&decoder, &taught, &positions, batch, totals), weights.looks);
             }
             if weights.ahead > 0.0 {
                 figures.ahead = add(self.heads.of_ahead(decoder.norm.forward(states), batch, totals), weights.ahead);
@@ -157,8 +171,8 @@ impl Network {
         Outcome { loss, figures }
     }
 
-    /// The decoder over pages and what is known of their texts.
-    fn teach(&self, decoder: &Decoder, tokens: Tensor<4>, batch: &Batch) -> Taught {
+    /// The decoder over pages and what is known of their texts, and the positions of its inputs.
+    fn teach(&self, decoder: &Decoder, tokens: Tensor<4>, batch: &Batch) -> (Taught, Vec<usize>) {
         let vision = self.encoder.layout.forward_pages(tokens);
         let [pages, seen, hidden] = vision.dims();
         let shared = |ids: &[u32]| {
@@ -175,7 +189,7 @@ impl Network {
         }
         let before = 1 + seen + batch.prompt.len();
         let positions: Vec<usize> = (0..before).chain(batch.known().map(|at| before + at)).collect();
-        decoder.forward(Tensor::cat(parts, 1), &positions)
+        (decoder.forward(Tensor::cat(parts, 1), &positions), positions)
     }
 
     fn embed(&self, ids: &[u32]) -> Tensor<2> {

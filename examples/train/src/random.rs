@@ -6,15 +6,16 @@ pub(crate) struct Random {
     state: u64,
 }
 
-/// The golden ratio in 64 bits: the generator's step, and what keeps seeds apart.
+/// The golden ratio in 64 bits: the generator's step.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Random {
-    /// The generator of a place, say a step of a run.
+    /// The generator of a place, say a step of a run. What two places draw has nothing in common: their states are mixed, not merely
+    /// some steps of the generator apart.
     pub(crate) fn new(seed: u64, place: u64) -> Self {
         let mut random = Self { state: seed };
-        random.state = random.next().wrapping_add(place.wrapping_mul(STEP));
-        random.next();
+        random.state = random.next() ^ place;
+        random.state = random.next();
         random
     }
 
@@ -59,5 +60,22 @@ impl Random {
     pub(crate) fn normal(&mut self) -> f64 {
         let (radius, angle) = (self.fraction(), self.fraction());
         (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn places_and_seeds_have_no_number_in_common() {
+        let numbers = |(seed, place)| {
+            let mut random = Random::new(seed, place);
+            (0..200).map(move |_| random.next())
+        };
+        let places = (0..20).flat_map(|seed| (0..20).map(move |place| (seed, place)));
+        let drawn: BTreeSet<u64> = places.flat_map(numbers).collect();
+        assert_eq!(drawn.len(), 20 * 20 * 200);
     }
 }

@@ -107,6 +107,9 @@ pub(crate) struct Weights {
     /// Where the next character stands, from the outputs of the decoder's blocks but the last; where text is in blocks.
     #[serde(default)]
     pub places: f32,
+    /// That half of the heads of the decoder's blocks but the first look at the token of the next character; where text is in blocks.
+    #[serde(default)]
+    pub looks: f32,
     /// The characters behind the next one, from the decoder's last states; where text is in blocks.
     #[serde(default)]
     pub ahead: f32,
