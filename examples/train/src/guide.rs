@@ -9,9 +9,19 @@ use burn::tensor::Tensor;
 use deepseek_ocr_core::StoredLinear;
 use deepseek_ocr_decoder::{Block, Decoder, Taught};
 
-/// The first half of the heads of all blocks but the first should prefer, among the page's tokens, the one with the character that
-/// is asked for. How much they look at the page at all, and at what else, is theirs to learn. Nothing where a token's characters do
-/// not follow each other.
+/// What a block's first heads should look at.
+#[derive(Clone, Copy)]
+struct Guide {
+    heads: usize,
+    /// Whether they share the characters of a token among them: a head to whose share the next one does not belong looks at the first
+    /// position, where nothing stands.
+    shared: bool,
+}
+
+/// Heads should prefer the token with the character that is asked for to others of the page. In the last block all heads share
+/// the characters of a token among them, so that what they bring is little enough to choose from; in those between it and the first, half
+/// of them look at the whole token. How much they look at what is not on the page is theirs to learn. Nothing where a token's characters
+/// do not follow each other.
 ///
 /// `positions` are those of the decoder's inputs.
 pub(crate) fn of_looks(
@@ -22,46 +32,53 @@ pub(crate) fn of_looks(
     totals: Totals,
 ) -> Judged {
     let mut all = nothing(&decoder.device());
-    let (Some(cells), guided) = (batch.block, decoder.layers.iter().skip(1)) else { return all };
-    let heads = (decoder.config().heads / 2).max(1);
-    let share = 1.0 / (guided.len() * heads).max(1) as f32;
-    let blocks = batch.rows * COLUMNS;
-    let class = |at: &usize| (at / cells).min(blocks - 1) as i32;
-    let classes: Vec<i32> =
-        batch.asked.iter().map(class).cycle().take(batch.pages * heads * batch.asked.len()).collect();
+    let (Some(cells), heads) = (batch.block, decoder.config().heads) else { return all };
+    let share = 1.0 / (decoder.layers.len() - 1).max(1) as f32;
     // The end stands behind the last block.
-    let there = |(&at, counted): (&usize, bool)| counted && at / cells < blocks;
+    let there = |(&at, counted): (&usize, bool)| counted && at / cells < batch.rows * COLUMNS;
     let there: Vec<bool> = batch.asked.iter().cycle().zip(batch.counted()).map(there).collect();
-    let counted: Vec<bool> = there.chunks(batch.asked.len()).flat_map(|page| page.repeat(heads)).collect();
-    for (block, before) in guided.zip(&taught.outputs) {
-        let scores = scores(decoder, block, before.clone(), positions, batch);
-        let (loss, right) = cross_entropy(scores, &classes, &counted, totals.tokens);
+    for (index, block) in decoder.layers.iter().enumerate().skip(1) {
+        let shared = index + 1 == decoder.layers.len();
+        let guide = Guide { heads: if shared { heads } else { heads.div_ceil(2) }, shared };
+        let classes = guide.classes(batch, cells).repeat(batch.pages);
+        let counted: Vec<bool> = there.chunks(batch.asked.len()).flat_map(|page| page.repeat(guide.heads)).collect();
+        let scores = guide.scores(decoder, block, taught.outputs[index - 1].clone(), positions, batch);
+        let (loss, right) = cross_entropy(scores, &classes, &counted, totals.tokens * guide.heads);
         all = (all.0 + loss * share, all.1 + right * share);
     }
     all
 }
 
-/// What the first half of a block's heads make of each of the page's tokens.
-///
-/// # Shapes
-/// - `x`: `[pages, positions, hidden]`, the block's input
-/// - output: `[pages * heads / 2 * asked, tokens]`
-fn scores(decoder: &Decoder, block: &Block, x: Tensor<3>, positions: &[usize], batch: &Batch) -> Tensor<2> {
-    let (pages, asked, width) = (batch.pages, batch.asked.len(), decoder.config().head_width());
-    let heads = (decoder.config().heads / 2).max(1);
-    let x = block.input_layernorm.forward(x);
-    // The sequence begins with one token, each of the page's lines ends with one.
-    let on_page: Vec<usize> = (0..batch.rows * COLUMNS).map(|token| 1 + token + token / COLUMNS).collect();
-    let chosen = ints(on_page.iter().map(|&at| at as i32).collect(), &x.device());
-    let [_, _, hidden] = x.dims();
-    let tokens = x.clone().select(1, chosen).reshape([pages * on_page.len(), hidden]);
-    let turned = |matrix: &StoredLinear, x: Tensor<2>, at: &[usize]| {
-        let y = matrix.forward(x).narrow(1, 0, heads * width);
-        let y = y.reshape([pages, at.len(), heads, width]).swap_dims(1, 2).reshape([pages * heads, at.len(), width]);
-        decoder.rope().at(at).forward(y)
-    };
-    let queries = turned(&block.self_attn.q_proj, asked_for(x, batch), &positions[positions.len() - asked..]);
-    let keys = turned(&block.self_attn.k_proj, tokens, &on_page);
-    let scores = queries.matmul(keys.swap_dims(1, 2)) * (1.0 / (width as f32).sqrt());
-    scores.reshape([pages * heads * asked, on_page.len()])
+impl Guide {
+    /// `[heads, asked]`: 0 for the first position, then the page's tokens.
+    fn classes(self, batch: &Batch, cells: usize) -> Vec<i32> {
+        let class = |head: usize, at: usize| match self.shared && at % cells * self.heads / cells != head {
+            true => 0,
+            false => (1 + at / cells).min(batch.rows * COLUMNS) as i32,
+        };
+        (0..self.heads).flat_map(|head| batch.asked.iter().map(move |&at| class(head, at))).collect()
+    }
+
+    /// What heads make of the first position and of each of the page's tokens.
+    ///
+    /// # Shapes
+    /// - `x`: `[pages, positions, hidden]`, the block's input
+    /// - output: `[pages * heads * asked, 1 + tokens]`
+    fn scores(self, decoder: &Decoder, block: &Block, x: Tensor<3>, positions: &[usize], batch: &Batch) -> Tensor<2> {
+        let (pages, heads, asked, width) = (batch.pages, self.heads, batch.asked.len(), decoder.config().head_width());
+        let x = block.input_layernorm.forward(x);
+        // The sequence begins with one token, each of the page's lines ends with one.
+        let tokens = (0..batch.rows * COLUMNS).map(|token| 1 + token + token / COLUMNS);
+        let seen: Vec<usize> = [0].into_iter().chain(tokens).collect();
+        let chosen = ints(seen.iter().map(|&at| at as i32).collect(), &x.device());
+        let keys = x.clone().select(1, chosen).reshape([pages * seen.len(), decoder.config().hidden]);
+        let turned = |matrix: &StoredLinear, x: Tensor<2>, at: &[usize]| {
+            let y = matrix.forward(x).narrow(1, 0, heads * width).reshape([pages, at.len(), heads, width]);
+            decoder.rope().at(at).forward(y.swap_dims(1, 2).reshape([pages * heads, at.len(), width]))
+        };
+        let queries = turned(&block.self_attn.q_proj, asked_for(x, batch), &positions[positions.len() - asked..]);
+        let keys = turned(&block.self_attn.k_proj, keys, &seen);
+        let scores = queries.matmul(keys.swap_dims(1, 2)) * (1.0 / (width as f32).sqrt());
+        scores.reshape([pages * heads * asked, seen.len()])
+    }
 }
