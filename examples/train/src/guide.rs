@@ -5,9 +5,12 @@ use crate::{
     heads::{Judged, asked_for, cross_entropy, ints, nothing},
     pages::COLUMNS,
 };
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use deepseek_ocr_core::StoredLinear;
 use deepseek_ocr_decoder::{Block, Decoder, Taught};
+
+/// About so many of a text's inputs stand for all of them.
+const DISTRACTORS: usize = 96;
 
 /// What a block's first heads should look at.
 #[derive(Clone, Copy)]
@@ -18,10 +21,9 @@ struct Guide {
     shared: bool,
 }
 
-/// Heads should prefer the token with the character that is asked for to others of the page. In the last block all heads share
-/// the characters of a token among them, so that what they bring is little enough to choose from; in those between it and the first, half
-/// of them look at the whole token. How much they look at what is not on the page is theirs to learn. Nothing where a token's characters
-/// do not follow each other.
+/// Heads should look at the token with the character that is asked for. In the last block all heads share the characters of a token
+/// among them, so that what they bring is little enough to choose from; in those between it and the first, half of them look at the
+/// whole token. Nothing where a token's characters do not follow each other.
 ///
 /// `positions` are those of the decoder's inputs.
 pub(crate) fn of_looks(
@@ -50,26 +52,29 @@ pub(crate) fn of_looks(
 }
 
 impl Guide {
-    /// `[heads, asked]`: 0 for the first position, then the page's tokens.
+    /// `[heads, asked]`: the positions to look at.
     fn classes(self, batch: &Batch, cells: usize) -> Vec<i32> {
         let class = |head: usize, at: usize| match self.shared && at % cells * self.heads / cells != head {
             true => 0,
-            false => (1 + at / cells).min(batch.rows * COLUMNS) as i32,
+            // The sequence begins with one token, each of the page's lines ends with one.
+            false => (1 + at / cells + at / cells / COLUMNS).min(batch.rows * (COLUMNS + 1)) as i32,
         };
         (0..self.heads).flat_map(|head| batch.asked.iter().map(move |&at| class(head, at))).collect()
     }
 
-    /// What heads make of the first position and of each of the page's tokens.
+    /// What heads make of all that is in front of the text, and of some of the text's inputs, which count for all of them.
     ///
     /// # Shapes
     /// - `x`: `[pages, positions, hidden]`, the block's input
-    /// - output: `[pages * heads * asked, 1 + tokens]`
+    /// - output: `[pages * heads * asked, keys]`
     fn scores(self, decoder: &Decoder, block: &Block, x: Tensor<3>, positions: &[usize], batch: &Batch) -> Tensor<2> {
         let (pages, heads, asked, width) = (batch.pages, self.heads, batch.asked.len(), decoder.config().head_width());
         let x = block.input_layernorm.forward(x);
-        // The sequence begins with one token, each of the page's lines ends with one.
-        let tokens = (0..batch.rows * COLUMNS).map(|token| 1 + token + token / COLUMNS);
-        let seen: Vec<usize> = [0].into_iter().chain(tokens).collect();
+        let before = positions.len() - batch.known().count();
+        let stride = (positions.len() - before).div_ceil(DISTRACTORS).max(1);
+        let seen: Vec<usize> = (0..before).chain((before..positions.len()).step_by(stride)).collect();
+        let counts = [vec![0.0; before], vec![(stride as f32).ln(); seen.len() - before]].concat();
+        let counts: Tensor<3> = Tensor::from_data(TensorData::new(counts, [1, 1, seen.len()]), &x.device());
         let chosen = ints(seen.iter().map(|&at| at as i32).collect(), &x.device());
         let keys = x.clone().select(1, chosen).reshape([pages * seen.len(), decoder.config().hidden]);
         let turned = |matrix: &StoredLinear, x: Tensor<2>, at: &[usize]| {
@@ -77,8 +82,9 @@ impl Guide {
             decoder.rope().at(at).forward(y.swap_dims(1, 2).reshape([pages * heads, at.len(), width]))
         };
         let queries = turned(&block.self_attn.q_proj, asked_for(x, batch), &positions[positions.len() - asked..]);
-        let keys = turned(&block.self_attn.k_proj, keys, &seen);
-        let scores = queries.matmul(keys.swap_dims(1, 2)) * (1.0 / (width as f32).sqrt());
+        let at: Vec<usize> = seen.iter().map(|&input| positions[input]).collect();
+        let keys = turned(&block.self_attn.k_proj, keys, &at);
+        let scores = queries.matmul(keys.swap_dims(1, 2)) * (1.0 / (width as f32).sqrt()) + counts;
         scores.reshape([pages * heads * asked, seen.len()])
     }
 }
