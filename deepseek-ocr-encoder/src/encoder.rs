@@ -137,9 +137,26 @@ impl Encoder {
     /// - `patches`: `[views, 4 * rows, 4 * columns, width]` from [`Sam::patches_of_part`]
     /// - output: `[views, rows, columns, hidden]`
     pub fn join_part(&self, patches: Tensor<4>, at: [usize; 2]) -> Tensor<4> {
+        let (tokens, features) = self.towers_of_part(patches, at);
+        self.project_part(tokens, features)
+    }
+
+    /// What the two towers give for [`join_part`](Self::join_part), before they are joined.
+    ///
+    /// # Shapes
+    /// - `patches`: as there
+    /// - output: `[views, rows * columns, width]` of the second tower, `[views, channels, rows, columns]` of the compressor
+    pub fn towers_of_part(&self, patches: Tensor<4>, at: [usize; 2]) -> (Tensor<3>, Tensor<4>) {
         let features = self.compressor.forward(self.sam.neck.forward(patches));
+        (self.clip.forward_part(features.clone(), at), features)
+    }
+
+    /// Joins what [`towers_of_part`](Self::towers_of_part) gives.
+    ///
+    /// # Shapes
+    /// - output: `[views, rows, columns, hidden]`
+    pub fn project_part(&self, tokens: Tensor<3>, features: Tensor<4>) -> Tensor<4> {
         let [views, _, rows, columns] = features.dims();
-        let tokens = self.clip.forward_part(features.clone(), at);
         let tokens = self.projector.forward(tokens, features);
         let hidden = tokens.dims()[2];
         tokens.reshape([views, rows, columns, hidden])

@@ -2,7 +2,6 @@
 
 use crate::{
     corpus::Corpus,
-    heads::AHEAD,
     pages::{COLUMNS, Drawing, TOKEN},
     random::Random,
     recipe::{Arrangement, Bucket, Recipe, Window},
@@ -53,8 +52,6 @@ pub(crate) struct Totals {
     pub pages: usize,
     pub tokens: usize,
     pub cells: usize,
-    /// Tokens that are asked for ahead.
-    pub ahead: usize,
 }
 
 impl Window {
@@ -70,9 +67,8 @@ impl Window {
 
 impl Batch {
     pub(crate) fn totals(&self) -> Totals {
-        let ahead = self.ahead(AHEAD).iter().filter(|(_, inside)| *inside).count();
         let tokens = self.counted().filter(|&counted| counted).count();
-        Totals { pages: self.pages, tokens, cells: self.cells.len(), ahead }
+        Totals { pages: self.pages, tokens, cells: self.cells.len() }
     }
 
     /// Whether each of the `[pages, asked]` tokens is there.
@@ -95,13 +91,18 @@ impl Batch {
         self.texts.iter().flat_map(|text| self.known().map(|at| token(text, at))).collect()
     }
 
-    /// For each token that is asked for, those behind it, and which of them stand in the same block; none if there are no blocks.
-    pub(crate) fn ahead(&self, reach: usize) -> Vec<(i32, bool)> {
+    /// For each token that is asked for, those of its share: a block's characters are in so many. As many as the largest share has,
+    /// and which are there. None if there are no blocks.
+    pub(crate) fn shares(&self, shares: usize) -> Vec<(i32, bool)> {
         let Some(block) = self.block else { return Vec::new() };
-        let behind = |at: usize| (at + 1..=at + reach).map(move |next| (next, next / block == at / block));
+        let share_of = move |at: usize| {
+            let share = at % block * shares / block;
+            let [from, to] = [share, share + 1].map(|share| at - at % block + (share * block).div_ceil(shares));
+            (from..from + block.div_ceil(shares)).map(move |next| (next, next < to))
+        };
         let of_text = |text: &Vec<u32>| -> Vec<(i32, bool)> {
-            let behind = self.asked.iter().flat_map(|&at| behind(at));
-            behind.map(|(next, same)| (token(text, next) as i32, same && next < text.len())).collect()
+            let members = self.asked.iter().flat_map(|&at| share_of(at));
+            members.map(|(next, inside)| (token(text, next) as i32, inside && next < text.len())).collect()
         };
         self.texts.iter().flat_map(of_text).collect()
     }

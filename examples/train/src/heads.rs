@@ -14,9 +14,6 @@ const CHARACTER: usize = 24;
 /// SAM's patches of a token.
 const PATCHES: usize = 16;
 
-/// Characters behind the next one that the decoder is asked for.
-pub(crate) const AHEAD: usize = 6;
-
 /// A loss over the count of all parts of a batch, and how often the likeliest class was the right one.
 pub(crate) type Judged = (Tensor<1>, f32);
 
@@ -28,7 +25,7 @@ pub(crate) struct Heads {
     classes: StoredLinear,
     /// Which block of the page, and which character of it.
     places: Vec<[StoredLinear; 2]>,
-    ahead: StoredLinear,
+    shares: StoredLinear,
     letters: StoredLinear,
 }
 
@@ -44,7 +41,7 @@ impl Heads {
             classes: linear(CHARACTER, CLASSES),
             // The end stands behind the last block.
             places: (1..config.layers).map(|_| [linear(hidden, blocks + 1), linear(hidden, cells)]).collect(),
-            ahead: linear(hidden, AHEAD * CHARACTER),
+            shares: linear(hidden, cells.div_ceil(config.heads) * CHARACTER),
             letters: linear(CHARACTER, config.vocab),
         }
     }
@@ -106,19 +103,16 @@ impl Heads {
         all
     }
 
-    /// The characters behind the next one in the same block, from the decoder's normed last states.
+    /// All characters of the next one's share of its token, in their order, from the decoder's normed last states: as many shares as
+    /// there are attention heads. Nothing where a token's characters do not follow each other.
     ///
     /// # Shapes
     /// - `states`: `[pages * asked, hidden]`
-    pub(crate) fn of_ahead(&self, states: Tensor<2>, batch: &Batch, totals: Totals) -> Judged {
-        let device = states.device();
-        let (classes, known): (Vec<i32>, Vec<bool>) = batch.ahead(AHEAD).into_iter().unzip();
-        if classes.is_empty() {
-            return nothing(&device);
-        }
-        let rows = states.dims()[0];
-        let found = activation::gelu(self.ahead.forward(states).reshape([rows * AHEAD, CHARACTER]));
-        cross_entropy(self.letters.forward(found), &classes, &known, totals.ahead)
+    pub(crate) fn of_shares(&self, states: Tensor<2>, heads: usize, batch: &Batch, totals: Totals) -> Judged {
+        let (classes, known): (Vec<i32>, Vec<bool>) = batch.shares(heads).into_iter().unzip();
+        let Some(cells) = batch.block else { return nothing(&states.device()) };
+        let found = activation::gelu(self.shares.forward(states).reshape([classes.len(), CHARACTER]));
+        cross_entropy(self.letters.forward(found), &classes, &known, totals.tokens * cells / heads)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 /// The table's name in a run's folder.
 pub(crate) const TABLE: &str = "log.csv";
 
-const HEAD: &str = "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,looks,looks_accuracy,ahead,ahead_accuracy,norm";
+const HEAD: &str = "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,looks,looks_accuracy,shares,shares_accuracy,norm";
 
 /// Figures of a line.
 const FIGURES: usize = 13;
@@ -71,10 +71,11 @@ impl Log {
     pub(crate) fn line(&mut self, progress: &Progress, rate: f64, means: &[f32; FIGURES]) -> Result<()> {
         let since = self.last.replace(*progress).unwrap_or(Progress { seconds: f64::NAN, ..*progress });
         let speed = (progress.tokens - since.tokens) as f64 / (progress.seconds - since.seconds);
-        let [loss, accuracy, patches, read, tokens, held, places, placed, looks, looked, ahead, foreseen, norm] = means;
+        let [loss, accuracy, patches, read, tokens, held, places, placed, looks, looked, shares, gathered, norm] =
+            means;
         println!(
             "{:6} {:7.0} s {:8.2} M {speed:5.0}/s rate {rate:.1e} loss {loss:.4} {:.2} % | patches {patches:.3} {:.1} % \
-             tokens {tokens:.3} {:.1} % | places {places:.3} {:.1} % looks {looks:.3} {:.1} % ahead {ahead:.3} {:.1} % | norm {norm:.2}",
+             tokens {tokens:.3} {:.1} % | places {places:.3} {:.1} % looks {looks:.3} {:.1} % shares {shares:.3} {:.1} % | norm {norm:.2}",
             progress.step,
             progress.seconds,
             progress.tokens as f64 / 1e6,
@@ -83,7 +84,7 @@ impl Log {
             100.0 * held,
             100.0 * placed,
             100.0 * looked,
-            100.0 * foreseen,
+            100.0 * gathered,
         );
         self.row(progress, 0, rate, means)
     }
@@ -92,7 +93,7 @@ impl Log {
     pub(crate) fn judged(&mut self, progress: &Progress, rows: usize, figures: &Figures) -> Result<()> {
         let values = values(figures);
         println!(
-            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % looks {:.1} % ahead {:.1} %",
+            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % looks {:.1} % shares {:.1} %",
             values[0],
             100.0 * values[1],
             100.0 * values[3],

@@ -23,7 +23,7 @@ pub(crate) struct Network {
     pub decoder: Decoder,
     pub adapters: Adapters,
     heads: Heads,
-    /// The vision stage as the checkpoint has it, if it does not learn.
+    /// The vision stage as the checkpoint has it, if its towers do not learn.
     eyes: Option<Encoder>,
     /// The id of the token in front of everything.
     bos: u32,
@@ -44,7 +44,7 @@ pub(crate) struct Figures {
     pub tokens: Part,
     pub places: Part,
     pub looks: Part,
-    pub ahead: Part,
+    pub shares: Part,
     /// The norm of all gradients before they were clipped.
     pub norm: f32,
 }
@@ -59,12 +59,12 @@ pub(crate) struct Part {
 impl Figures {
     /// All parts, in the order of the table.
     pub(crate) fn parts(&self) -> [Part; 6] {
-        [self.text, self.patches, self.tokens, self.places, self.looks, self.ahead]
+        [self.text, self.patches, self.tokens, self.places, self.looks, self.shares]
     }
 
     fn parts_mut(&mut self) -> [&mut Part; 6] {
-        let Self { text, patches, tokens, places, looks, ahead, .. } = self;
-        [text, patches, tokens, places, looks, ahead]
+        let Self { text, patches, tokens, places, looks, shares, .. } = self;
+        [text, patches, tokens, places, looks, shares]
     }
 
     /// Those of another part of the batch, too.
@@ -88,7 +88,7 @@ impl Network {
         Self { encoder, decoder, adapters: Adapters::default(), heads, eyes: None, bos }.map(&mut Widen)
     }
 
-    /// The network with a vision stage that does not learn, computed as inference does.
+    /// The network with towers that do not learn, computed as inference does.
     pub(crate) fn with_eyes(self, eyes: Encoder) -> Self {
         Self { eyes: Some(eyes), ..self }
     }
@@ -140,7 +140,11 @@ impl Network {
         };
         let mut figures = Figures::default();
         let tokens = match &self.eyes {
-            Some(eyes) => eyes.forward_part(pixels(batch, &device), batch.at).autodiff(),
+            Some(eyes) => {
+                let patches = eyes.sam.patches_of_part(pixels(batch, &device), batch.at);
+                let (tokens, features) = eyes.towers_of_part(patches, batch.at);
+                self.encoder.project_part(tokens.autodiff(), features.autodiff())
+            }
             None => {
                 let patches = self.encoder.sam.patches_of_part(pixels(batch, &device), batch.at);
                 figures.patches = add(self.heads.of_patches(patches.clone(), batch, totals), weights.patches);
@@ -160,8 +164,9 @@ impl Network {
             if weights.looks > 0.0 {
                 figures.looks = add(guide::of_looks(&decoder, &taught, &positions, batch, totals), weights.looks);
             }
-            if weights.ahead > 0.0 {
-                figures.ahead = add(self.heads.of_ahead(decoder.norm.forward(states), batch, totals), weights.ahead);
+            if weights.shares > 0.0 {
+                let (states, heads) = (decoder.norm.forward(states), decoder.config().heads);
+                figures.shares = add(self.heads.of_shares(states, heads, batch, totals), weights.shares);
             }
             let share = weights.balance * batch.pages as f32 / totals.pages as f32;
             for choice in taught.choices {

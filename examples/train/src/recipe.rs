@@ -110,9 +110,10 @@ pub(crate) struct Weights {
     /// That half of the heads of the decoder's blocks but the first look at the token of the next character; where text is in blocks.
     #[serde(default)]
     pub looks: f32,
-    /// The characters behind the next one, from the decoder's last states; where text is in blocks.
+    /// The characters that stand around the next one in its token, as many as there are for each attention head, from the decoder's
+    /// last states; where text is in blocks.
     #[serde(default)]
-    pub ahead: f32,
+    pub shares: f32,
 }
 
 /// A part of the curriculum.
@@ -187,10 +188,10 @@ impl Recipe {
         if self.lora.is_some() { Adapters::PREFIX } else { "" }
     }
 
-    /// Whether no stage that sees pages learns.
-    pub(crate) fn is_vision_frozen(&self) -> bool {
+    /// Whether none of the two towers learns.
+    pub(crate) fn are_towers_frozen(&self) -> bool {
         let frozen = |stage: &&str| self.freeze.iter().any(|name| name == stage);
-        ["model.sam_model", "model.vision_model", "model.projector"].iter().all(frozen)
+        ["model.sam_model", "model.vision_model"].iter().all(frozen)
     }
 
     /// The number of steps.

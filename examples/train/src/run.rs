@@ -61,7 +61,7 @@ impl Trainer {
         if let Some(folder) = &recipe.encoder {
             stages.0 = loader(folder).load()?.encoder().clone();
         }
-        let eyes = recipe.is_vision_frozen().then(|| stages.0.clone());
+        let eyes = recipe.are_towers_frozen().then(|| stages.0.clone());
         let tokenizer = tokenizer(recipe)?;
         Device::flex().seed(recipe.seed);
         let mut network = Network::new(stages, recipe.density, tokenizer.bos());
