@@ -76,12 +76,12 @@ impl Optimizer {
         Self { muon: muon.build(), adam: adam.build(), states: BTreeMap::new(), device: device.clone() }
     }
 
-    /// New values for parameters, given their old ones and their slopes; on the CPU several at a time.
+    /// New values for parameters, given their old ones, their slopes and the learning rate of each name; on the CPU several at a time.
     pub(crate) fn step(
         &mut self,
         values: BTreeMap<String, (Tensor<1>, Vec<usize>)>,
         mut slopes: Slopes,
-        rate: f64,
+        rate: impl Fn(&str) -> f64 + Sync,
     ) -> Slopes {
         let change = |(name, value)| {
             let (slope, state) = (slopes.remove(&name)?, self.states.remove(&name));
@@ -91,7 +91,10 @@ impl Optimizer {
         // The longest first, so that none is left over for one thread alone.
         changes.sort_by_key(|change| std::cmp::Reverse(change.value.1.iter().product::<usize>()));
         let (muon, adam) = (&self.muon, &self.adam);
-        let apply = |change: Change| change.apply(muon, adam, rate);
+        let apply = |change: Change| {
+            let rate = rate(&change.name);
+            change.apply(muon, adam, rate)
+        };
         // Each thread would have a queue of its own on a GPU, and wait for those of others.
         let changed: Vec<_> = match self.device == Device::flex() {
             true => changes.into_par_iter().with_max_len(1).map(apply).collect(),

@@ -1,6 +1,6 @@
 //! What a run does: read from a JSON file, and kept with the run.
 
-use crate::{lora::Adapters, random::Random};
+use crate::{lora::Adapters, network::fits, random::Random};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -42,6 +42,9 @@ pub(crate) struct Recipe {
     /// Parameters that stay as they are: beginnings of names, or patterns with `*`.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// What the learning rate is multiplied with for parameters of these names: beginnings, or patterns with `*`; the first that fits counts.
+    #[serde(default)]
+    pub rates: BTreeMap<String, f64>,
     /// Trains small changes to some of the decoder's matrices, and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
@@ -204,6 +207,11 @@ impl Recipe {
         let stage = self.stages.iter().find(|stage| step < stage.until).or(self.stages.last());
         let batches = stage.map_or(&[][..], |stage| &stage.batches);
         batches[random.weighted(batches.iter().map(|bucket| bucket.weight))]
+    }
+
+    /// What a parameter's learning rate is multiplied with.
+    pub(crate) fn factor(&self, name: &str) -> f64 {
+        self.rates.iter().find(|(pattern, _)| fits(pattern, name)).map_or(1.0, |(_, factor)| *factor)
     }
 
     /// The learning rate of a step.

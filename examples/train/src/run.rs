@@ -93,7 +93,8 @@ impl Trainer {
         }
         let mut values = Values::default();
         let network = self.network.map(&mut values);
-        let changed = self.optimizer.step(values.0, slopes, self.recipe.rate(step));
+        let (recipe, rate) = (&self.recipe, self.recipe.rate(step));
+        let changed = self.optimizer.step(values.0, slopes, |name| rate * recipe.factor(name));
         self.network = network.map(&mut Put(changed));
         (self, figures)
     }
