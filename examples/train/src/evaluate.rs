@@ -20,6 +20,8 @@ pub(crate) struct Evaluation<'a> {
     pub tokenizer: Option<&'a Path>,
     pub density: [u32; 2],
     pub arrangement: Arrangement,
+    /// Text tokens a token of the grid, if pages are not to be filled.
+    pub ratio: Option<f64>,
     /// Pages of each kind.
     pub pages: usize,
     pub seed: u64,
@@ -74,7 +76,7 @@ pub(crate) fn write_samples(readings: &[Reading], folder: &Path) -> Result<()> {
     Ok(fs::write(folder.join("samples.json"), serde_json::to_vec_pretty(&samples)?)?)
 }
 
-/// Reads full pages: one kind for each source, and random strings.
+/// Reads pages: one kind for each source, and random strings.
 pub(crate) fn evaluate(evaluation: &Evaluation<'_>) -> Result<Vec<Reading>> {
     let ocr = DeepseekOcr::from_dir(evaluation.model, evaluation.device)?;
     let corpus = Corpus::open(evaluation.corpus, Split::HeldOut)?;
@@ -91,10 +93,15 @@ pub(crate) fn evaluate(evaluation: &Evaluation<'_>) -> Result<Vec<Reading>> {
             let mut random = Random::new(evaluation.seed, (kind * evaluation.pages + page) as u64);
             let style = style(evaluation.density, evaluation.arrangement, COLUMNS);
             let length = 64 * (evaluation.density[0] * evaluation.density[1]) as usize;
-            let text = match source {
+            let mut text = match source {
                 Some(source) => source.text(&mut random, length),
                 None => strings(&mut random, length),
             };
+            if let Some(ratio) = evaluation.ratio {
+                let ids = counting.encode(&text)?;
+                let most = (ratio * (COLUMNS * COLUMNS) as f64).round() as usize;
+                text = counting.decode(&ids[..most.min(ids.len())])?.trim_end().to_owned();
+            }
             let typeset = Page::typeset(&text, &style)?;
             let page = &typeset.pages()[0];
             let lines: Vec<&str> = page.lines.iter().map(|line| &text[line.clone()]).collect();

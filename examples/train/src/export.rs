@@ -1,7 +1,7 @@
 //! A state of a run as a model folder in the released format.
 
 use crate::{
-    network::Network,
+    network::{Network, fits},
     optimizer::Tensors,
     recipe::Recipe,
     run::{self, Trainer},
@@ -17,21 +17,42 @@ use deepseek_ocr_core::quant::{BlockFormat, BlockWeight};
 use half::bf16;
 use std::{fs, path::Path};
 
-/// Writes the newest state of `run` into `folder`, adapters merged: in bf16, or with all matrices in blocks of 8 or 4 bits.
-pub(crate) fn export(run: &Path, folder: &Path, format: Weights) -> Result<usize> {
+/// What matrices are kept as.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Formats {
+    pub all: Weights,
+    /// Beginnings of names, or patterns with `*`, of those that are kept in blocks of 4 bits for all that.
+    pub narrow: Vec<String>,
+}
+
+impl Formats {
+    fn of(&self, name: &str) -> Option<BlockFormat> {
+        let narrow = self.narrow.iter().any(|pattern| fits(pattern, name));
+        if narrow { Weights::Q4.blocks() } else { self.all.blocks() }
+    }
+}
+
+impl From<Weights> for Formats {
+    fn from(all: Weights) -> Self {
+        Self { all, narrow: Vec::new() }
+    }
+}
+
+/// Writes the newest state of `run` into `folder`, adapters merged: in bf16, or with matrices in blocks of 8 or 4 bits.
+pub(crate) fn export(run: &Path, folder: &Path, formats: &Formats) -> Result<usize> {
     let state = state::newest(run)?.with_context(|| format!("{}: no state", run.display()))?;
     let recipe = Recipe::read(&run.join(run::RECIPE))?;
     let weights = if recipe.lora.is_some() { merged(&recipe, &state)? } else { state::weights(&state)? };
-    write(weights, run, folder, format)?;
+    write(weights, run, folder, formats)?;
     let step = state.file_name().unwrap_or_default().to_string_lossy().trim_start_matches("step-").parse()?;
     Ok(step)
 }
 
 /// Writes weights, without what only training has, beside the side files of `model`.
-pub(crate) fn write(weights: Tensors, model: &Path, folder: &Path, format: Weights) -> Result<()> {
+pub(crate) fn write(weights: Tensors, model: &Path, folder: &Path, formats: &Formats) -> Result<()> {
     fs::create_dir_all(folder)?;
     let weights = weights.into_iter().filter(|(name, _)| !name.starts_with(Network::AUXILIARY));
-    let stored = |(name, data): (String, TensorData)| match format.blocks() {
+    let stored = |(name, data): (String, TensorData)| match formats.of(&name) {
         Some(format) if is_matrix(&name, data.shape()) => blocks(&name, data, format),
         _ => vec![(name, halved(&data))],
     };

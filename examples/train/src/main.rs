@@ -32,6 +32,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use deepseek_ocr::{Device, Weights};
 use evaluate::Evaluation;
+use export::Formats;
 use recipe::Arrangement;
 use run::Pace;
 use std::path::PathBuf;
@@ -75,6 +76,9 @@ enum Command {
         /// What matrices are kept as: stored (bf16), q8 or q4
         #[arg(long, default_value_t = Weights::Stored)]
         weights: Weights,
+        /// Beginnings of names, or patterns with `*`, of matrices that are kept in 4 bits whatever the others are
+        #[arg(long)]
+        narrow: Vec<String>,
     },
     /// Draws a run's table
     Curve { run: PathBuf, picture: PathBuf },
@@ -90,6 +94,9 @@ enum Command {
         /// Whether each vision token is filled before the next
         #[arg(long)]
         blocks: bool,
+        /// Text tokens a token of the grid; without it, pages are filled
+        #[arg(long)]
+        ratio: Option<f64>,
         /// Pages of each kind
         #[arg(long, default_value_t = 10)]
         pages: usize,
@@ -113,12 +120,14 @@ fn main() -> Result<()> {
         Command::Train { run, recipe, log, save, stop } => {
             run::train(&run, recipe.as_deref(), Pace { log, save, stop }, &device)?;
         }
-        Command::Export { run, model, weights } => println!("step {}", export::export(&run, &model, weights)?),
+        Command::Export { run, model, weights, narrow } => {
+            println!("step {}", export::export(&run, &model, &Formats { all: weights, narrow })?);
+        }
         Command::Curve { run, picture } => curve::draw(&run, &picture)?,
-        Command::Evaluate { model, corpus, density, blocks, pages, seed, tokenizer, samples, json } => {
+        Command::Evaluate { model, corpus, density, blocks, ratio, pages, seed, tokenizer, samples, json } => {
             let arrangement = if blocks { Arrangement::Blocks } else { Arrangement::Lines };
             let (model, device, corpus, tokenizer) = (&model, &device, &corpus, tokenizer.as_deref());
-            let evaluation = Evaluation { model, device, corpus, tokenizer, density, arrangement, pages, seed };
+            let evaluation = Evaluation { model, device, corpus, tokenizer, density, arrangement, ratio, pages, seed };
             let readings = evaluate::evaluate(&evaluation)?;
             for reading in &readings {
                 println!(

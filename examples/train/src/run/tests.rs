@@ -1,7 +1,7 @@
 //! A run of a tiny model: what it learns, and that being killed changes nothing.
 
 use super::*;
-use crate::optimizer::Tensors;
+use crate::{export::Formats, optimizer::Tensors};
 use deepseek_ocr::Weights;
 use serde_json::{Value, json};
 
@@ -108,13 +108,16 @@ fn what_was_trained_is_read_by_the_library() {
     let largest = trained.clone().abs().max().into_scalar::<f32>();
     let mut sizes = Vec::new();
     // The whole view gives the library what it gave training, but for the rounding to bf16 or to blocks.
-    for (format, rounding) in [(Weights::Stored, 0.02), (Weights::Q8, 0.03), (Weights::Q4, 0.3)] {
-        let model = folder.path().join(format.to_string());
-        assert_eq!(crate::export::export(&run, &model, format).unwrap(), 4);
+    let mixed = Formats { all: Weights::Q8, narrow: vec!["model.vision_model".into()] };
+    let cases: [(Formats, f32); 4] =
+        [(Weights::Stored.into(), 0.02), (Weights::Q8.into(), 0.03), (mixed, 0.3), (Weights::Q4.into(), 0.3)];
+    for (formats, rounding) in cases {
+        let model = folder.path().join(format!("{}{}", formats.all, formats.narrow.concat()));
+        assert_eq!(crate::export::export(&run, &model, &formats).unwrap(), 4);
         let ocr = DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
         let exported = ocr.encoder().forward(pixels.clone()).reshape([64, 32]);
         let worst = (trained.clone() - exported).abs().max().into_scalar::<f32>();
-        assert!(worst < rounding * largest, "{format}: {worst} of {largest}");
+        assert!(worst < rounding * largest, "{formats:?}: {worst} of {largest}");
         sizes.push(fs::metadata(model.join("model.safetensors")).unwrap().len());
     }
     assert!(sizes[0] > 20_000 && sizes.is_sorted_by(|more, less| more > less), "{sizes:?}");
@@ -201,7 +204,7 @@ fn adapting(steps: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (folder, recipe) = workplace(steps);
     let [run, base] = ["run", "base"].map(|name| folder.path().join(name));
     train(&run, Some(&recipe), Pace { log: 2, save: 2, stop: Some(2) }, &Device::flex()).unwrap();
-    crate::export::export(&run, &base, Weights::Stored).unwrap();
+    crate::export::export(&run, &base, &Weights::Stored.into()).unwrap();
     let lora = json!({ "matrices": ["*.self_attn.*", "*.experts.*", "lm_head."], "rank": 2, "alpha": 4.0 });
     change(&recipe, &json!({ "model": base, "start": "warm", "lora": lora }));
     (folder, recipe, base)
@@ -270,7 +273,7 @@ fn adapters_are_merged_when_they_are_exported() {
     let (folder, recipe, base) = adapting(6);
     let [run, model] = ["adapted", "merged"].map(|name| folder.path().join(name));
     train(&run, Some(&recipe), Pace { log: 6, save: 6, stop: None }, &Device::flex()).unwrap();
-    assert_eq!(crate::export::export(&run, &model, Weights::Stored).unwrap(), 6);
+    assert_eq!(crate::export::export(&run, &model, &Weights::Stored.into()).unwrap(), 6);
     DeepseekOcr::from_dir(&model, &Device::flex()).unwrap();
     let weights = state::weights(&state::newest(&run).unwrap().unwrap()).unwrap();
     let [base, merged] = [base, model].map(|folder| fs::read(folder.join("model.safetensors")).unwrap());
