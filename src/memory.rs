@@ -31,10 +31,11 @@ pub struct RoundId(u64);
 /// let ocr = DeepseekOcr::mini(&Device::default())?;
 /// let decay = Decay::new(Mode::Small).then(1, Mode::Tiny);
 /// let mut memory = OpticalMemory::new(ocr, Style::mini(), 300).with_decay(decay)?;
-/// let first = memory.remember("It was the best of times")?;
+/// let text = "It was the best of times, it was the worst of times, ".repeat(50);
+/// let first = memory.remember(&text)?;
 /// memory.remember("it was the worst of times")?;
 /// assert_eq!(memory.vision_tokens(), 73 + 111);
-/// assert_eq!(memory.recall(first)?.text(), "It was the best of times");
+/// assert!(memory.recall(first)?.text().starts_with("It was the best of times"));
 /// # Ok::<(), deepseek_ocr::Error>(())
 /// ```
 #[derive(Clone)]

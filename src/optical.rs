@@ -81,9 +81,10 @@ impl DeepseekOcr {
     /// use deepseek_ocr::{DeepseekOcr, Device, Mode, Style};
     ///
     /// let ocr = DeepseekOcr::mini(&Device::default())?;
-    /// let optical = ocr.compress("It was the best of times", &Style::mini(), Mode::Tiny)?;
+    /// let text = "It was the best of times, it was the worst of times, ".repeat(50);
+    /// let optical = ocr.compress(&text, &Style::mini(), Mode::Tiny)?;
     /// assert_eq!(optical.vision_tokens(), 73);
-    /// assert_eq!(ocr.decompress(&optical)?.text(), "It was the best of times");
+    /// assert!(ocr.decompress(&optical)?.text().starts_with("It was the best of times"));
     /// # Ok::<(), deepseek_ocr::Error>(())
     /// ```
     ///

@@ -37,7 +37,7 @@ impl Page {
     /// ```
     /// use deepseek_ocr_preprocess::{Page, Style};
     ///
-    /// let text = "All work and no play makes Jack a dull boy.\n".repeat(40);
+    /// let text = "All work and no play makes Jack a dull boy.\n".repeat(330);
     /// let typeset = Page::typeset(&text, &Style::mini())?;
     /// assert_eq!(typeset.pages().len(), 5);
     /// assert!(typeset.missing().is_empty());

@@ -115,7 +115,7 @@ fn a_dropped_stream_frees_its_row_within_one_step() {
 
 #[test]
 fn streams_give_pieces_and_a_cancelled_one_keeps_them() {
-    let (page, sample) = pages().remove(1);
+    let (page, _) = pages().remove(1);
     let engine = Engine::new(&mini(), EngineOptions::default().with_rows(1)).unwrap();
     let (mut running, mut queued) =
         (engine.submit(short(&page, 3000)).unwrap(), engine.submit(short(&page, 9)).unwrap());
@@ -128,7 +128,7 @@ fn streams_give_pieces_and_a_cancelled_one_keeps_them() {
     let running = running.finish().unwrap();
     assert_eq!(running.finish(), Finish::Cancelled);
     assert!(running.text().starts_with(&written) && running.usage().text_tokens >= 20);
-    assert!(sample["truth"].as_str().unwrap().starts_with(&written));
+    assert!(mini().generate(short(&page, 60)).unwrap().text().starts_with(&written));
     assert_idle(&engine);
 }
 
@@ -196,8 +196,8 @@ fn a_full_queue_refuses_or_waits_in_order_as_asked() {
 fn the_budget_admits_what_fits_and_refuses_what_never_can() {
     let ocr = mini();
     let (page, _) = pages().remove(3);
-    // Memory is held for 512 positions at once: 3 layers of 256, keys and values in f32.
-    let slab = 2 * 3 * 256 * 4 * 512;
+    // Memory is held for 512 positions at once: 3 layers of 384, keys and values in f32.
+    let slab = 2 * 3 * 384 * 4 * 512;
     let options = EngineOptions::default().with_cache_bytes(slab + 1);
     let engine = Engine::new(&ocr, options).unwrap();
     let Err(Error::CacheBudget { needed, budget }) = engine.submit(short(&page, 3000)) else { panic!("it was taken") };

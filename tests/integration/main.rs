@@ -6,6 +6,7 @@
 
 mod batch;
 mod engine;
+mod first;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;

@@ -1,9 +1,9 @@
-//! A memory of fading pages stays within its budget, survives storage, and is read by the embedded checkpoint.
+//! A memory of fading pages stays within its budget, survives storage, and is read by a small checkpoint, which reads a few words, too.
 
 use deepseek_ocr::{Decay, DeepseekOcr, Error, Mode, OpticalMemory, Pin, Round, RoundId, Style, decoder::Segment};
 
 fn memory(style: Style, budget: usize) -> OpticalMemory {
-    OpticalMemory::new(DeepseekOcr::mini(&crate::device()).unwrap(), style, budget)
+    OpticalMemory::new(crate::first::model(), style, budget)
 }
 
 fn modes(memory: &OpticalMemory) -> Vec<Mode> {
@@ -13,12 +13,12 @@ fn modes(memory: &OpticalMemory) -> Vec<Mode> {
 #[test]
 fn rounds_fade_with_age_and_are_read_while_they_are_clear() {
     let decay = Decay::new(Mode::Base).then(1, Mode::Small).then(2, Mode::Tiny).gone_after(4);
-    let mut memory = memory(Style::mini(), 1000).with_decay(decay).unwrap();
+    let mut memory = memory(crate::first::style(), 1000).with_decay(decay).unwrap();
     let texts = ["The door is green.", "The number is 4711.", "The train leaves at nine.", "It rains."];
     let ids: Vec<RoundId> = texts.iter().map(|text| memory.remember(text).unwrap()).collect();
     assert_eq!(modes(&memory), [Mode::Tiny, Mode::Tiny, Mode::Small, Mode::Base]);
     assert_eq!(memory.vision_tokens(), 73 + 73 + 111 + 273);
-    // The mini reads what is held in Tiny, its own mode.
+    // What is held in Tiny, its own mode, the model reads.
     assert_eq!(memory.recall(ids[0]).unwrap().text(), texts[0]);
     assert_eq!(memory.recall(ids[1]).unwrap().text(), texts[1]);
     let segments = memory.as_segments().unwrap();
@@ -30,7 +30,7 @@ fn rounds_fade_with_age_and_are_read_while_they_are_clear() {
 
 #[test]
 fn what_is_pinned_neither_fades_nor_goes() {
-    let mut memory = memory(Style::mini(), 273 + 111);
+    let mut memory = memory(crate::first::style(), 273 + 111);
     let first = memory.remember("keep me").unwrap();
     memory.pin(first, Pin::Hold).unwrap();
     for _ in 0..5 {
@@ -53,7 +53,7 @@ fn what_is_pinned_neither_fades_nor_goes() {
 #[test]
 fn the_budget_holds_under_ten_thousand_actions() {
     // Small pages, so that the typesetting does not take the time; they cost as many tokens as large ones.
-    let style = Style::mini().with_page(128, 64);
+    let style = crate::first::style().with_page(128, 64);
     let decay = Decay::new(Mode::Large).then(3, Mode::Base).then(8, Mode::Tiny).gone_after(60);
     let mut memory = memory(style, 2500).with_decay(decay).unwrap();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -134,12 +134,12 @@ fn a_saved_memory_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.safetensors");
     let decay = Decay::new(Mode::Small).then(1, Mode::Tiny).gone_after(9);
-    let mut memory = memory(Style::mini(), 300).with_decay(decay).unwrap();
+    let mut memory = memory(crate::first::style(), 300).with_decay(decay).unwrap();
     let first = memory.remember("The key is under the mat.").unwrap();
     memory.remember("And the code is 4711.").unwrap();
     memory.pin(first, Pin::Hold).unwrap();
     memory.save(&path).unwrap();
-    let read = || OpticalMemory::open(&path, DeepseekOcr::mini(&crate::device()).unwrap(), Style::mini());
+    let read = || OpticalMemory::open(&path, crate::first::model(), crate::first::style());
     let mut loaded = read().unwrap();
     assert_eq!(loaded.rounds().collect::<Vec<_>>(), memory.rounds().collect::<Vec<_>>());
     assert_eq!((loaded.budget(), loaded.recall(first).unwrap()), (300, memory.recall(first).unwrap()));

@@ -2,18 +2,22 @@
 
 use deepseek_ocr::{DeepseekOcr, Device, Finish, Mode, NoRepeat, Page, Request, Task};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::Path;
 
 const SAMPLES: &str = include_str!("../data/mini/samples.json");
 
-/// What the checkpoint's README says of full pages of prose and random strings.
-pub const RECORDED: f64 = 0.979;
+/// What the checkpoint's README says of the pages in `tests/data/mini`, on average.
+pub const RECORDED: f64 = 0.952;
 /// How much less fails.
 pub const DROP: f64 = 0.02;
 
 pub fn pages() -> Vec<(Page, Value)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/mini");
-    let samples: Vec<Value> = serde_json::from_str(SAMPLES).unwrap();
+    pages_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mini"), SAMPLES)
+}
+
+/// The pages of a folder that `samples`, a JSON array, names.
+pub fn pages_in(folder: &Path, samples: &str) -> Vec<(Page, Value)> {
+    let samples: Vec<Value> = serde_json::from_str(samples).unwrap();
     let page = |sample: Value| (Page::open(folder.join(sample["file"].as_str().unwrap())).unwrap(), sample);
     samples.into_iter().map(page).collect()
 }
@@ -31,9 +35,8 @@ pub fn precision(text: &str, truth: &str) -> f64 {
 #[test]
 fn what_the_tests_expect_is_what_the_readme_states() {
     let readme = include_str!("../../assets/mini/README.md");
-    let stated = format!("| {:.1} % |", 100.0 * RECORDED);
-    let row = readme.lines().find(|line| line.starts_with("| full pages")).unwrap();
-    assert!(row.contains(&stated), "{row} should state {stated}");
+    let stated = format!("are read at {:.1} % on average", 100.0 * RECORDED);
+    assert!(readme.contains(&stated), "it should state {stated}");
 }
 
 #[test]
@@ -50,7 +53,8 @@ fn held_out_pages_are_read() {
         assert!(reached >= sample["precision"].as_f64().unwrap() - 5e-5, "{}: {}", sample["file"], transcript.text());
         assert_eq!(transcript.finish(), Finish::Stop);
         assert_eq!(transcript.usage().vision_tokens, 73);
-        assert!(transcript.confidence() > 0.9);
+        // It knows about how sure it may be.
+        assert!((f64::from(transcript.confidence()) - reached).abs() < 0.1, "{}", transcript.confidence());
     }
 }
 
@@ -68,14 +72,14 @@ fn the_pieces_of_a_stream_are_the_transcript() {
 #[test]
 fn a_cancelled_stream_keeps_what_it_wrote() {
     let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
-    let (page, sample) = pages().remove(0);
+    let (page, _) = pages().remove(0);
     let mut stream = ocr.stream(request(&page)).unwrap();
     let written: String = stream.by_ref().take(20).map(Result::unwrap).collect();
     stream.cancel();
     let transcript = stream.finish().unwrap();
     assert_eq!(transcript.finish(), Finish::Cancelled);
     assert_eq!(transcript.text(), written);
-    assert!(sample["truth"].as_str().unwrap().starts_with(&written));
+    assert!(ocr.generate(request(&page).with_max_new_tokens(60)).unwrap().text().starts_with(&written));
 }
 
 #[test]
@@ -95,5 +99,5 @@ fn another_width_is_refused() {
     let ocr = DeepseekOcr::mini(&Device::default()).unwrap();
     let narrow = burn::tensor::Tensor::<2>::zeros([73, 12], &Device::default());
     let error = ocr.decode(&deepseek_ocr::VisionTokens::new(narrow), &Task::FreeOcr).unwrap_err();
-    assert_eq!(error.to_string(), "vision tokens have width 12, this model expects 256");
+    assert_eq!(error.to_string(), "vision tokens have width 12, this model expects 384");
 }

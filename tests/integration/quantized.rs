@@ -22,17 +22,13 @@ type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 /// What is changed, how, and the error.
 type Case<'a> = (&'a str, &'a dyn Fn(&mut Tensors), &'a str);
 
-fn mini() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mini")
-}
-
 fn load(folder: impl AsRef<Path>, weights: Weights) -> Result<DeepseekOcr, Error> {
     DeepseekOcr::loader(folder).with_device(&crate::device()).with_weights(weights).load()
 }
 
 fn converted(weights: Weights) -> TempDir {
     let folder = TempDir::new().unwrap();
-    DeepseekOcr::loader(mini()).with_weights(weights).convert(folder.path()).unwrap();
+    DeepseekOcr::loader(crate::first::folder()).with_weights(weights).convert(folder.path()).unwrap();
     folder
 }
 
@@ -60,8 +56,8 @@ fn spoiled(weights: Weights, change: impl FnOnce(&mut Tensors)) -> String {
 #[test]
 fn held_out_pages_are_still_read() {
     for (weights, loss) in [(Weights::Q8, Q8_LOSS), (Weights::Q4, Q4_LOSS)] {
-        let ocr = load(mini(), weights).unwrap();
-        for (page, sample) in crate::mini::pages() {
+        let ocr = load(crate::first::folder(), weights).unwrap();
+        for (page, sample) in crate::first::pages() {
             let transcript = ocr.generate(crate::mini::request(&page)).unwrap();
             let reached = crate::mini::precision(transcript.text().trim_end(), sample["truth"].as_str().unwrap());
             println!("{weights} {} precision {reached:.4} of {}", sample["file"], sample["precision"]);
@@ -78,12 +74,12 @@ const Q4_LOSS: f64 = 1.0 / 600.0;
 
 #[test]
 fn a_converted_folder_reads_as_one_that_is_quantised_when_it_is_loaded() {
-    let (page, _) = crate::mini::pages().remove(3);
+    let (page, _) = crate::first::pages().remove(3);
     for weights in BLOCKS {
         let folder = converted(weights);
         // It says itself what it is, and may be asked for it.
         let converted = [Weights::Stored, weights].map(|asked| load(folder.path(), asked).unwrap());
-        let loaded = load(mini(), weights).unwrap();
+        let loaded = load(crate::first::folder(), weights).unwrap();
         let read = |ocr: &DeepseekOcr| ocr.generate(crate::mini::request(&page)).unwrap();
         let expected = read(&loaded);
         for ocr in &converted {
@@ -130,7 +126,8 @@ fn a_converted_folder_is_not_converted_again_nor_overwritten() {
     let error = DeepseekOcr::loader(folder.path()).with_weights(Weights::Q8).convert(other.path()).unwrap_err();
     assert!(matches!(error, Error::WeightFormat { .. }), "{error}");
     assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
-    let error = DeepseekOcr::loader(mini()).with_weights(Weights::Q4).convert(folder.path()).unwrap_err();
+    let error =
+        DeepseekOcr::loader(crate::first::folder()).with_weights(Weights::Q4).convert(folder.path()).unwrap_err();
     assert!(matches!(&error, Error::Write { path, .. } if path.ends_with(FILE)), "{error}");
     // In the same format it is a copy.
     DeepseekOcr::loader(folder.path()).with_weights(Weights::Q4).convert(other.path()).unwrap();
@@ -154,10 +151,13 @@ fn shards_stay_shards() {
     let index = serde_json::json!({ "weight_map": map }).to_string();
     fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
     DeepseekOcr::loader(folder.path()).with_weights(Weights::Q8).convert(out.path()).unwrap();
-    let (page, _) = crate::mini::pages().remove(0);
+    let (page, _) = crate::first::pages().remove(0);
     let request = crate::mini::request(&page).with_max_new_tokens(60);
     let read = |ocr: DeepseekOcr| ocr.generate(request.clone()).unwrap().ids().to_vec();
-    assert_eq!(read(load(out.path(), Weights::Stored).unwrap()), read(load(mini(), Weights::Q8).unwrap()));
+    assert_eq!(
+        read(load(out.path(), Weights::Stored).unwrap()),
+        read(load(crate::first::folder(), Weights::Q8).unwrap())
+    );
 }
 
 #[test]

@@ -1,18 +1,16 @@
 //! A model with threads of its own.
 
 use deepseek_ocr::{DeepseekOcr, Error, Loader};
-use std::path::Path;
 
 fn loader(threads: usize) -> Loader {
-    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mini");
-    DeepseekOcr::loader(mini).with_device(&crate::device()).with_threads(threads)
+    DeepseekOcr::loader(crate::first::folder()).with_device(&crate::device()).with_threads(threads)
 }
 
 #[test]
 fn the_text_does_not_depend_on_the_number_of_threads() {
-    let (page, _) = crate::mini::pages().into_iter().next().unwrap();
+    let (page, _) = crate::first::pages().into_iter().next().unwrap();
     let request = || crate::mini::request(&page).with_max_new_tokens(40);
-    let expected = DeepseekOcr::mini(&crate::device()).unwrap().generate(request()).unwrap();
+    let expected = crate::first::model().generate(request()).unwrap();
     for threads in [1, 3] {
         let ocr = loader(threads).load().unwrap();
         let alone = ocr.generate(request()).unwrap();
@@ -35,7 +33,7 @@ fn clones_share_as_many_threads_as_were_asked_for() {
         names.filter_map(number).filter(|&number| number >= 3).count()
     };
     let ocr = loader(17).load().unwrap();
-    let (page, _) = crate::mini::pages().into_iter().next().unwrap();
+    let (page, _) = crate::first::pages().into_iter().next().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let (ocr, request) = (ocr.clone(), crate::mini::request(&page).with_max_new_tokens(5));

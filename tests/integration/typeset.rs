@@ -6,6 +6,9 @@ use serde_json::Value;
 
 const SAMPLES: &str = include_str!("../data/mini/samples.json");
 
+/// What was read of words of letters of both cases and digits, which its training had hardly any of; the README states it.
+const STRINGS: f64 = 0.658;
+
 /// Texts that were held out of the training.
 fn truths() -> Vec<String> {
     let samples: Vec<Value> = serde_json::from_str(SAMPLES).unwrap();
@@ -17,7 +20,7 @@ fn read(ocr: &DeepseekOcr, text: &str, typeset: &Typeset) -> Vec<f64> {
     let page = |page: &deepseek_ocr::TypesetPage| {
         let lines: Vec<_> = page.lines.iter().map(|line| &text[line.clone()]).collect();
         let transcript = ocr.generate(request(&page.page)).unwrap();
-        precision(transcript.text().trim_end(), &lines.join("\n"))
+        precision(transcript.text().trim_end(), lines.concat().trim_end())
     };
     typeset.pages().iter().map(page).collect()
 }
@@ -36,14 +39,15 @@ fn the_mini_reads_held_out_text_that_the_library_set() {
     assert!(mean >= RECORDED - DROP, "{mean:.4}: {reached:.4?}");
 }
 
-/// Prose without its line ends, broken into lines and pages by the library.
+/// Texts without their line ends, one behind the other, broken into pages by the library.
 #[test]
 fn the_mini_reads_text_that_flows_over_pages() {
     let ocr = DeepseekOcr::mini(&crate::device()).unwrap();
-    let prose: Vec<String> = truths().iter().step_by(2).map(|truth| truth.replace('\n', " ")).collect();
+    let prose: Vec<String> = truths().iter().map(|truth| truth.replace('\n', " ")).collect();
     let text = prose.join("\n");
     let typeset = Page::typeset(&text, &Style::mini()).unwrap();
-    assert_eq!(typeset.pages().len(), 3);
+    // A block after the other, without a gap.
+    assert_eq!(typeset.pages().len(), text.len().div_ceil(64 * 50));
     let reached = read(&ocr, &text, &typeset);
     println!("{reached:.4?}");
     let mean = reached.iter().sum::<f64>() / reached.len() as f64;
@@ -63,13 +67,13 @@ fn the_mini_reads_random_strings_that_the_library_set() {
     };
     let alphabet = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     let mut word = || (0..2 + random(8)).map(|_| char::from(alphabet[random(62)])).collect::<String>();
-    let text = (0..300).map(|_| word()).collect::<Vec<_>>().join(" ");
+    let text = (0..800).map(|_| word()).collect::<Vec<_>>().join(" ");
     let typeset = Page::typeset(&text, &Style::mini()).unwrap();
-    assert!((3..=4).contains(&typeset.pages().len()));
+    assert_eq!(typeset.pages().len(), 2);
     let reached = read(&ocr, &text, &typeset);
     println!("{reached:.4?}");
     let mean = reached.iter().sum::<f64>() / reached.len() as f64;
-    assert!(mean >= RECORDED - DROP, "{mean:.4}: {reached:.4?}");
+    assert!(mean >= STRINGS - DROP, "{mean:.4}: {reached:.4?}");
 }
 
 #[test]

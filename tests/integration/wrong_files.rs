@@ -2,18 +2,17 @@
 
 use deepseek_ocr::{DeepseekOcr, Device, Error};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 use tempfile::TempDir;
 
 const WEIGHTS: &str = "model.safetensors";
 const ROUTER: &str = "model.layers.1.mlp.gate.weight";
 
-/// The mini checkpoint as a folder of files that may be spoiled.
+/// A small checkpoint as a folder of files that may be spoiled.
 fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mini");
     for file in ["config.json", "tokenizer.json", WEIGHTS] {
-        fs::copy(assets.join(file), folder.path().join(file)).unwrap();
+        fs::copy(crate::first::folder().join(file), folder.path().join(file)).unwrap();
     }
     folder
 }
@@ -128,9 +127,9 @@ fn other_float_types_load() {
     };
     let folder = with_tensors(|tensors| tensors.values_mut().for_each(widen));
     let wide = DeepseekOcr::from_dir(folder.path(), &Device::default()).unwrap();
-    let (page, _) = crate::mini::pages().remove(0);
+    let (page, _) = crate::first::pages().remove(0);
     let request = crate::mini::request(&page).with_max_new_tokens(30);
-    let stored = DeepseekOcr::mini(&Device::default()).unwrap();
+    let stored = crate::first::model();
     assert_eq!(wide.generate(request.clone()).unwrap().ids(), stored.generate(request).unwrap().ids());
 }
 

@@ -118,11 +118,11 @@ impl Default for Style {
 }
 
 impl Style {
-    /// The style that the mini checkpoint was trained to read: 16 lines of 40 characters on a page of [`Mode::Tiny`], DejaVu
-    /// Sans Mono at 21 px, 2 lines of 5 characters to a vision token.
+    /// The style that the mini checkpoint was trained to read: blocks of 5 lines of 10 characters, each a vision token, in DejaVu Sans
+    /// Mono on a page of [`Mode::Tiny`], which holds 3200 characters.
     pub fn mini() -> Self {
         let page = Self::default().with_mode(Mode::Tiny).with_margins(Margins::default());
-        page.with_font(Font::sans_mono()).with_aligned(2, 5)
+        page.with_font(Font::sans_mono()).with_blocks(5, 10)
     }
 
     /// Sets the page to the page view of `mode`, so that it is not resized.

@@ -33,13 +33,19 @@ fn flow(width: u32, height: u32) -> Style {
     Style::default().with_page(width, height).with_margins(Margins::all(4)).with_size(9.0).with_gutter(6)
 }
 
+/// 16 lines of 40 characters over a page of 512 x 512.
+pub(super) fn cells() -> Style {
+    let page = Style::default().with_mode(Mode::Tiny).with_margins(Margins::default());
+    page.with_font(Font::sans_mono()).with_aligned(2, 5)
+}
+
 #[test]
 fn pixels_are_the_same_on_every_machine() {
     let styles = [
-        Style::mini(),
+        cells(),
         Style::default().with_mode(Mode::Small).with_columns(2),
         Style::default().with_mode(Mode::Tiny).with_font(Font::serif()).with_size(13.3).with_leading(1.1),
-        Style::mini().with_aligned(4, 8).with_ink([20, 40, 120]).with_paper([250, 240, 220]),
+        cells().with_aligned(4, 8).with_ink([20, 40, 120]).with_paper([250, 240, 220]),
     ];
     let found = styles.map(|style| digest(&Page::typeset(&MIXED.repeat(3), &style).expect("a good style")));
     assert_eq!(found, PINNED);
@@ -48,7 +54,7 @@ fn pixels_are_the_same_on_every_machine() {
 #[test]
 fn long_text_flows_over_pages_without_a_gap() {
     let text = prose(10_000);
-    let typeset = Page::typeset(&text, &Style::mini()).expect("a good style");
+    let typeset = Page::typeset(&text, &cells()).expect("a good style");
     // 40 columns and 16 lines hold 640 characters at most, and the ends of lines stay empty.
     assert!((16..20).contains(&typeset.pages().len()), "{}", typeset.pages().len());
     check_cover(&text, &typeset);
@@ -65,17 +71,17 @@ fn long_text_flows_over_pages_without_a_gap() {
 
 #[test]
 fn no_text_has_no_page_and_a_line_feed_has_one() {
-    let pages = |text| Page::typeset(text, &Style::mini()).expect("a good style").pages().len();
+    let pages = |text| Page::typeset(text, &cells()).expect("a good style").pages().len();
     assert_eq!((pages(""), pages("\n"), pages(" "), pages("a\x0c"), pages("a\x0cb")), (0, 1, 1, 1, 2));
 }
 
 #[test]
 fn what_no_font_has_is_reported() {
-    let typeset = Page::typeset("ab𒀀c\n\u{1}𒀁 \u{ad}\u{feff}\u{3000}x", &Style::mini()).expect("a good style");
+    let typeset = Page::typeset("ab𒀀c\n\u{1}𒀁 \u{ad}\u{feff}\u{3000}x", &cells()).expect("a good style");
     let missing = |character, at| Missing { character, at };
     assert_eq!(typeset.missing(), [missing('𒀀', 2), missing('\u{1}', 8), missing('𒀁', 9)]);
 
-    let style = Style::mini().with_fallback(Font::from_bytes(CJK).expect("a font"));
+    let style = cells().with_fallback(Font::from_bytes(CJK).expect("a font"));
     assert_eq!(Page::typeset("中文 日本語の、한국어。", &style).expect("a good style").missing(), []);
 }
 
@@ -84,7 +90,7 @@ fn what_no_font_has_is_reported() {
 #[test]
 fn chinese_japanese_and_korean_are_set() {
     let text = "深度求索的光学压缩。日本語の文字、カタカナ。한국어 글자도.";
-    let typeset = Page::typeset(text, &Style::mini()).expect("a good style");
+    let typeset = Page::typeset(text, &cells()).expect("a good style");
     assert_eq!(typeset.missing(), []);
     assert_eq!(digest(&typeset), PINNED_CJK);
 }
@@ -112,7 +118,7 @@ fn columns_stand_side_by_side() {
 /// Where the characters of text in blocks are drawn: their cells, in the order of the text.
 #[test]
 fn blocks_fill_one_token_after_the_other() {
-    let style = Style::mini().with_page(128, 128).with_blocks(2, 4);
+    let style = cells().with_page(128, 128).with_blocks(2, 4);
     let drawn = |text: &str| Page::typeset(text, &style).expect("a good style").into_pages().remove(0);
     let cell = |page: &Page, at: u32| {
         let (block, inside) = (at / 8, at % 8);
@@ -133,7 +139,7 @@ fn blocks_fill_one_token_after_the_other() {
 
 #[test]
 fn colours_are_those_of_the_style() {
-    let style = Style::mini().with_ink([200, 10, 20]).with_paper([1, 250, 230]);
+    let style = cells().with_ink([200, 10, 20]).with_paper([1, 250, 230]);
     let page = Page::typeset("████", &style).expect("a good style").into_pages().remove(0);
     assert_eq!(page.rgb().get_pixel(20, 16).0, [200, 10, 20]);
     assert_eq!(page.rgb().get_pixel(500, 500).0, [1, 250, 230]);
@@ -141,8 +147,7 @@ fn colours_are_those_of_the_style() {
 
 #[test]
 fn what_is_wrong_with_a_style_is_named() {
-    let aligned =
-        |lines, wide| Style { arrangement: Arrangement::Aligned { lines, characters: wide }, ..Style::mini() };
+    let aligned = |lines, wide| Style { arrangement: Arrangement::Aligned { lines, characters: wide }, ..cells() };
     let wide = Margins { left: 300, right: 300, ..Margins::default() };
     for (style, named) in [
         (Style::default().with_size(0.0), "size is 0, expected 1 to 256"),
@@ -157,11 +162,11 @@ fn what_is_wrong_with_a_style_is_named() {
         (Style::default().with_tab(0), "tab is 0"),
         (Style::default().with_gutter(u32::MAX), "gutter is 4294967295"),
         (Style::default().with_margins(Margins::all(2000)), "the left margin is 2000, expected 0 to 1024"),
-        (Style::mini().with_margins(wide), "each column is -88.0 px wide, expected at least 25.6 px"),
+        (cells().with_margins(wide), "each column is -88.0 px wide, expected at least 25.6 px"),
         (Style::default().with_page(640, 70), "the space between the margins is 6 px high"),
         (Style { fonts: Vec::new(), ..Style::default() }, "fonts is empty, expected at least one"),
-        (Style::mini().with_columns(2).with_blocks(2, 5), "columns is 2, expected 1 to 1"),
-        (Style::mini().with_page(640, 60).with_blocks(2, 5), "640 x 60 px, expected at least 64 x 64 px, a block"),
+        (cells().with_columns(2).with_blocks(2, 5), "columns is 2, expected 1 to 1"),
+        (cells().with_page(640, 60).with_blocks(2, 5), "640 x 60 px, expected at least 64 x 64 px, a block"),
         (aligned(0, 5), "lines to a token is 0"),
         (aligned(2, 65), "characters to a token is 65, expected 1 to 64"),
     ] {
@@ -174,7 +179,7 @@ fn what_is_wrong_with_a_style_is_named() {
 #[test]
 fn what_is_added_changes_only_its_pages() {
     let text = prose(3000);
-    let mut typesetter = Typesetter::new(Style::mini()).expect("a good style");
+    let mut typesetter = Typesetter::new(cells()).expect("a good style");
     let first = typesetter.push_str(&text);
     let pages = first.end;
     assert_eq!(first, 0..pages);
@@ -188,7 +193,7 @@ fn what_is_added_changes_only_its_pages() {
     // A page that someone holds stays as it was.
     assert_eq!(
         digest_of(&before[pages - 1]),
-        digest_of(&Page::typeset(&text, &Style::mini()).expect("good").pages()[pages - 1].page)
+        digest_of(&Page::typeset(&text, &cells()).expect("good").pages()[pages - 1].page)
     );
 }
 
@@ -199,8 +204,7 @@ fn digest_of(page: &Page) -> Vec<u8> {
 #[test]
 fn a_size_is_found_for_a_ratio() {
     let text = prose(8000);
-    for (style, ratio) in [(Style::default(), 2.0), (Style::default(), 6.0), (Style::mini(), 3.0), (Style::mini(), 8.0)]
-    {
+    for (style, ratio) in [(Style::default(), 2.0), (Style::default(), 6.0), (cells(), 3.0), (cells(), 8.0)] {
         let fitted = Page::typeset_to_fit(&text, &style, Compression::new(Mode::Small, ratio, 2000)).expect("it fits");
         assert!(fitted.ratio >= ratio, "{} for {ratio}", fitted.ratio);
         assert_eq!(fitted.vision_tokens, fitted.typeset.pages().len() * 111);
@@ -220,7 +224,7 @@ fn a_size_is_found_for_a_ratio() {
 #[test]
 fn a_ratio_out_of_reach_is_an_error_that_says_what_is_reached() {
     let text = prose(30_000);
-    let fit = |ratio| Page::typeset_to_fit(&text, &Style::mini(), Compression::new(Mode::Tiny, ratio, 7500));
+    let fit = |ratio| Page::typeset_to_fit(&text, &cells(), Compression::new(Mode::Tiny, ratio, 7500));
     let error = fit(60.0).expect_err("half a page for 30,000 characters");
     assert!(error.to_string().starts_with("invalid request: ratio is 60, expected at most "), "{error}");
     for ratio in [0.0, -1.0, f64::NAN, f64::INFINITY] {
@@ -253,9 +257,9 @@ fn styles() -> impl Strategy<Value = Style> {
         Just(flow(90, 50)),
         Just(flow(160, 40).with_columns(3).with_leading(0.7)),
         Just(flow(24, 60).with_font(Font::serif()).with_leading(1.0)),
-        Just(Style::mini().with_page(128, 64)),
-        Just(Style::mini().with_page(64, 64).with_aligned(4, 10).with_fallback(cjk.clone())),
-        Just(Style::mini().with_page(150, 128).with_blocks(3, 4).with_fallback(cjk)),
+        Just(cells().with_page(128, 64)),
+        Just(cells().with_page(64, 64).with_aligned(4, 10).with_fallback(cjk.clone())),
+        Just(cells().with_page(150, 128).with_blocks(3, 4).with_fallback(cjk)),
         Just(flow(100, 80).with_font(Font::sans_mono()).with_paper([9, 99, 199]).with_tab(3)),
     ]
 }

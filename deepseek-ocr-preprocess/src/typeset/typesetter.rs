@@ -51,7 +51,7 @@ pub struct Typeset {
 /// ```
 /// use deepseek_ocr_preprocess::{Style, Typesetter};
 ///
-/// let mut typesetter = Typesetter::new(Style::mini())?;
+/// let mut typesetter = Typesetter::new(Style::default())?;
 /// assert_eq!(typesetter.push_str("The first line, "), 0..1);
 /// assert_eq!(typesetter.push_str("its end\nand a second one"), 0..1);
 /// assert_eq!(typesetter.pages()[0].lines.len(), 2);

@@ -42,7 +42,8 @@ struct Options {
     /// tiny, small, base, large [default: tiny for the mini, else tiny,small]
     #[arg(long, value_delimiter = ',')]
     modes: Vec<Mode>,
-    /// Cells as 2x5 (lines and characters to a vision token) or text tokens to a vision token [default: cells for the mini, else ratios]
+    /// Cells as 2x5 (lines and characters to a vision token), text tokens to a vision token as 10, or these in blocks as blocks:10
+    /// [default: blocks for the mini, else ratios]
     #[arg(long, value_delimiter = ',')]
     densities: Vec<Density>,
     /// Kinds of text [default: all but cjk]
@@ -58,7 +59,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     needles: usize,
     /// The density of pages with a needle
-    #[arg(long, default_value = "2x5")]
+    #[arg(long, default_value = "blocks:10")]
     needle_density: Density,
     /// Conversations whose rounds fade
     #[arg(long, default_value_t = 3)]
@@ -85,11 +86,11 @@ fn main() -> anyhow::Result<()> {
 /// Pages of all modes, densities and kinds.
 fn compress(options: &Options, reader: &Reader) -> anyhow::Result<()> {
     let ratios = || [2.0, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0].map(Density::Ratio).to_vec();
-    let cells = || [(2, 4), (2, 5), (3, 6), (3, 7), (4, 8), (4, 10)].map(|(l, c)| Density::Cells(l, c)).to_vec();
+    let blocks = || [2.0, 4.0, 6.0, 8.0, 10.0, 12.0].map(Density::Blocks).to_vec();
     let is_mini = options.model.is_none();
     let plan = pages::Plan {
         modes: or(&options.modes, || if is_mini { vec![Mode::Tiny] } else { vec![Mode::Tiny, Mode::Small] }),
-        densities: or(&options.densities, || if is_mini { cells() } else { ratios() }),
+        densities: or(&options.densities, || if is_mini { blocks() } else { ratios() }),
         kinds: or(&options.kinds, || vec![Kind::Prose, Kind::Code, Kind::Words, Kind::Letters, Kind::Digits]),
         pages: options.pages,
         pooled: options.pooled,

@@ -42,10 +42,13 @@ impl Plan {
     /// Hides and looks for all numbers; `done` hears of each length and depth.
     ///
     /// # Errors
-    /// Those of typesetting and of the model; if the density is no cells.
+    /// Those of typesetting and of the model; if the density is one of neither cells nor blocks.
     pub fn measure(&self, reader: &Reader, mut done: impl FnMut(&Found)) -> anyhow::Result<(Vec<Found>, Table)> {
-        let Density::Cells(lines, characters) = self.density else { bail!("needles are hidden in cells, as 2x5") };
-        let style = crate::pages::cells(self.mode, lines, characters);
+        let style = match self.density {
+            Density::Cells(lines, characters) => crate::pages::cells(self.mode, lines, characters),
+            Density::Blocks(_) => Style::mini().with_mode(self.mode),
+            Density::Ratio(_) => bail!("needles are hidden in cells, as 2x5, or in blocks"),
+        };
         let mut table = Table::new(&["mode", "density", "characters", "pages", "depth", "texts", "recall"]);
         let mut all = Vec::new();
         for &length in &self.lengths {

@@ -16,6 +16,8 @@ use std::{fmt, ops::Range, str::FromStr, time::Instant};
 pub enum Density {
     /// Cells on the grid of vision tokens, in a font whose characters are all as wide: lines and characters to a token.
     Cells(u32, u32),
+    /// Text tokens to a vision token, in the blocks that the mini checkpoint reads; a page is full or less than that.
+    Blocks(f64),
     /// Text tokens to a vision token, in a font whose characters differ, at the largest size that fits.
     Ratio(f64),
 }
@@ -63,7 +65,7 @@ pub struct Cell {
 pub struct Sheet {
     /// The page.
     pub page: Page,
-    /// What stands on it, line by line.
+    /// What stands on it.
     pub truth: String,
 }
 
@@ -74,6 +76,9 @@ pub fn patches(mode: Mode) -> usize {
 
 /// Pixels of the page view that become a vision token, each way.
 const TOKEN_SIDE: u32 = 64;
+
+/// What a density of blocks begins with.
+const BLOCKS: &str = "blocks:";
 
 /// Around text that is not in cells, in parts of the page's side.
 const MARGIN: u32 = 32;
@@ -185,7 +190,7 @@ impl Plan {
         })
     }
 
-    /// A page full of text.
+    /// A page and its text.
     ///
     /// # Errors
     /// Those of typesetting; if a font is missing.
@@ -202,6 +207,11 @@ impl Plan {
                 let typeset = Page::typeset(&text, &style)?;
                 (text, typeset)
             }
+            Density::Blocks(ratio) => {
+                let text = of_tokens(kind, number, (ratio * patches(mode) as f64) as usize, tokenizer)?;
+                let typeset = Page::typeset(&text, &self.with_fonts(Style::mini().with_mode(mode)))?;
+                (text, typeset)
+            }
             Density::Ratio(ratio) => {
                 let wanted = (ratio * patches(mode) as f64) as usize;
                 let text = of_tokens(kind, number, wanted, tokenizer)?;
@@ -216,7 +226,9 @@ impl Plan {
         }
         let page = typeset.pages().first().context("a page holds no text")?;
         let lines: Vec<&str> = page.lines.iter().map(|line: &Range<usize>| &text[line.clone()]).collect();
-        Ok(Sheet { page: page.page.clone(), truth: lines.join("\n") })
+        // A block's end is no line's end.
+        let between = if matches!(density, Density::Blocks(_)) { "" } else { "\n" };
+        Ok(Sheet { page: page.page.clone(), truth: lines.join(between) })
     }
 
     fn with_fonts(&self, style: Style) -> Style {
@@ -260,7 +272,7 @@ pub fn summary(cells: &[Cell]) -> Table {
     table
 }
 
-/// Cells over the whole page, which the mini checkpoint reads.
+/// Cells over the whole page.
 pub(crate) fn cells(mode: Mode, lines: u32, characters: u32) -> Style {
     let style = Style::default().with_mode(mode).with_margins(Margins::default());
     style.with_font(Font::sans_mono()).with_aligned(lines, characters)
@@ -293,6 +305,7 @@ impl fmt::Display for Density {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cells(lines, characters) => write!(f, "{lines}x{characters}"),
+            Self::Blocks(ratio) => write!(f, "{BLOCKS}{ratio}"),
             Self::Ratio(ratio) => write!(f, "{ratio}"),
         }
     }
@@ -301,15 +314,19 @@ impl fmt::Display for Density {
 impl FromStr for Density {
     type Err = String;
 
-    /// `2x5`: lines and characters to a vision token; `10`: text tokens to one.
+    /// `2x5`: lines and characters to a vision token; `10`: text tokens to one; `blocks:10`: text tokens to one, in blocks.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is neither LINESxCHARACTERS nor a ratio");
+        let ratio = |text: &str| text.parse().ok().filter(|ratio| (0.1..=100.0).contains(ratio)).ok_or_else(wrong);
+        if let Some(of_blocks) = text.strip_prefix(BLOCKS) {
+            return Ok(Self::Blocks(ratio(of_blocks)?));
+        }
         Ok(match text.split_once('x') {
             Some((lines, characters)) => {
                 let number = |part: &str| part.parse().ok().filter(|part| (1..=32).contains(part)).ok_or_else(wrong);
                 Self::Cells(number(lines)?, number(characters)?)
             }
-            None => Self::Ratio(text.parse().ok().filter(|ratio| (0.1..=100.0).contains(ratio)).ok_or_else(wrong)?),
+            None => Self::Ratio(ratio(text)?),
         })
     }
 }

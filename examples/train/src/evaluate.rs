@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::Result;
 use deepseek_ocr::{DeepseekOcr, Device, Finish, Mode, NoRepeat, Page, Request, Task, Tokenizer};
+use image::DynamicImage;
 use serde::Serialize;
 use std::{fs, path::Path};
 
@@ -71,7 +72,7 @@ pub(crate) fn write_samples(readings: &[Reading], folder: &Path) -> Result<()> {
     let mut samples: Vec<Sample> = samples.cloned().collect();
     for (index, sample) in samples.iter_mut().enumerate() {
         sample.file = format!("page{index:02}.png");
-        sample.page.rgb().save(folder.join(&sample.file))?;
+        DynamicImage::from(sample.page.rgb().clone()).to_luma8().save(folder.join(&sample.file))?;
     }
     Ok(fs::write(folder.join("samples.json"), serde_json::to_vec_pretty(&samples)?)?)
 }

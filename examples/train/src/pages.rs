@@ -86,7 +86,7 @@ impl Drawing<'_> {
         let mut text = self.text(rows, random);
         let mut typeset = Page::typeset(&text, &style)?;
         let most = self.arrangement.lines(self.density, rows);
-        let lines = if random.fraction() < self.full { most } else { 1 + random.below(most) };
+        let lines = if random.fraction() < self.full { most } else { some(most, random) };
         if let Some(line) = typeset.pages()[0].lines.get(lines) {
             text.truncate(line.start);
             typeset = Page::typeset(text.trim_end(), &style)?;
@@ -106,6 +106,11 @@ impl Drawing<'_> {
     }
 }
 
+/// A number up to `most`, as often below its square root as above.
+fn some(most: usize, random: &mut Random) -> usize {
+    ((most as f64).powf(random.fraction()) as usize).clamp(1, most)
+}
+
 /// A picture moved down and to the right, with `paper` where it was.
 fn shifted(pixels: &[u8], width: usize, [down, right]: [i32; 2], paper: u8) -> Vec<u8> {
     let height = pixels.len() / width;
@@ -120,6 +125,21 @@ fn shifted(pixels: &[u8], width: usize, [down, right]: [i32; 2], paper: u8) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_short_as_often_as_long() {
+        let mut random = Random::new(1, 2);
+        let drawn: Vec<usize> = (0..4000).map(|_| some(320, &mut random)).collect();
+        assert!(drawn.iter().all(|lines| (1..=320).contains(lines)) && drawn.iter().max() > Some(&300));
+        let share =
+            |from: usize, to: usize| drawn.iter().filter(|&&lines| lines >= from && lines < to).count() as f64 / 4000.0;
+        assert!(
+            (share(1, 18) - 0.5).abs() < 0.04 && (share(1, 2) - 0.12).abs() < 0.03,
+            "{} {}",
+            share(1, 18),
+            share(1, 2)
+        );
+    }
 
     #[test]
     fn a_picture_moves_and_leaves_paper_behind() {

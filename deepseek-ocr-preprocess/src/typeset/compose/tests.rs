@@ -1,13 +1,13 @@
 //! Where lines break and what they show.
 
 use super::*;
-use crate::{Font, Style};
+use crate::{Font, Style, typeset::tests::cells};
 
 const CJK: &[u8] = include_bytes!("../../../tests/data/cjk.ttf");
 
 fn style(columns: u32) -> Style {
     // Cells of 8 x 16 px.
-    Style::mini().with_page(columns * 8, 160).with_aligned(4, 8)
+    cells().with_page(columns * 8, 160).with_aligned(4, 8)
 }
 
 fn compose(text: &str, style: &Style) -> Vec<Line> {
@@ -88,7 +88,7 @@ fn tabs_reach_their_stops() {
 
 #[test]
 fn each_character_has_its_cell() {
-    let lines = compose("ffi To AVA. 123\n", &Style::mini());
+    let lines = compose("ffi To AVA. 123\n", &cells());
     let cell = 64 * crate::typeset::frame::PIXEL / 5;
     let cells: Vec<_> = lines[0].glyphs.iter().map(|glyph| i64::from(glyph.x) / cell).collect();
     assert_eq!(cells, (0..15).collect::<Vec<_>>());
