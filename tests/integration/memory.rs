@@ -1,6 +1,6 @@
 //! A memory of fading pages stays within its budget, survives storage, and is read by a small checkpoint, which reads a few words, too.
 
-use deepseek_ocr::{Decay, DeepseekOcr, Error, Mode, OpticalMemory, Pin, Round, RoundId, Style, decoder::Segment};
+use deepseek_ocr::{Decay, Error, Mode, OpticalMemory, Pin, Round, RoundId, Style, decoder::Segment};
 
 fn memory(style: Style, budget: usize) -> OpticalMemory {
     OpticalMemory::new(crate::first::model(), style, budget)
