@@ -12,9 +12,12 @@ pub mod reference;
 pub use precision::Precision;
 
 use crate::quant::BlockWeight;
+#[cfg(feature = "autodiff")]
+use burn::tensor::DType;
 use burn::tensor::Tensor;
 
-/// `y = x W^T + b` over weights in any float type, with exact products.
+/// `y = x W^T + b` over weights in any float type, with exact products; where autodiff tracks `x`, those of
+/// [`autodiff::mixed_linear`] over weights that are not f32.
 ///
 /// # Shapes
 /// - `x`: `[rows, inputs]`, f32
@@ -37,6 +40,10 @@ pub fn linear_with(precision: Precision, x: Tensor<2>, weight: Tensor<2>, bias: 
     #[cfg(feature = "_cube")]
     if let Some(y) = cube::linear(&x, &weight, bias.as_ref(), precision) {
         return y;
+    }
+    #[cfg(feature = "autodiff")]
+    if x.is_autodiff() && weight.dtype() != DType::F32 {
+        return autodiff::mixed_linear(x, weight, bias);
     }
     // The plain product knows one precision only.
     let _ = precision;
