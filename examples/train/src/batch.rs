@@ -2,12 +2,13 @@
 
 use crate::{
     corpus::Corpus,
-    pages::{COLUMNS, Drawing, TOKEN},
+    layout::{FONTS, Grid, Widths, font},
+    pages::{COLUMNS, Drawing, Drawn, Layout, TOKEN},
     random::Random,
     recipe::{Arrangement, Bucket, Recipe, Window},
 };
 use anyhow::Result;
-use deepseek_ocr::{Task, Tokenizer};
+use deepseek_ocr::{Font, Task, Tokenizer};
 use std::{collections::BTreeSet, ops::Range, sync::mpsc, thread};
 
 /// Batches that are ready before they are needed.
@@ -38,12 +39,17 @@ pub(crate) struct Batch {
     pub texts: Vec<Vec<u32>>,
     /// Which of the texts' tokens the decoder is asked for, in their order; of a text that is shorter, those that it has.
     pub asked: Vec<usize>,
+    /// The cell of its page where each of the texts' tokens stands, as those of `cells` are counted; one behind all for an end that
+    /// stands below the page. Empty if it is not known.
+    pub stands: Vec<Vec<usize>>,
     /// Cells of `[pages, rows, COLUMNS, lines * characters]` and their classes.
     pub cells: Vec<(usize, u8)>,
     /// How many cells the pages have.
     pub all_cells: usize,
-    /// Characters of a vision token, if they follow each other in the text.
-    pub block: Option<usize>,
+    /// Cells of a vision token.
+    pub grid: usize,
+    /// Whether the cells of a vision token hold one character each, which follow each other in the text.
+    pub in_blocks: bool,
 }
 
 /// How much there is of what losses are means of.
@@ -81,6 +87,14 @@ impl Batch {
         self.texts.iter().flat_map(|text| self.asked.iter().map(|&at| token(text, at) as i32)).collect()
     }
 
+    /// `[pages, asked]`: the cells where the tokens that are asked for stand; anything where there is none. None if it is not known.
+    pub(crate) fn stood(&self) -> Option<Vec<usize>> {
+        let of_page = |stands: &Vec<usize>| -> Vec<usize> {
+            self.asked.iter().map(|&at| stands.get(at).copied().unwrap_or_default()).collect()
+        };
+        (!self.stands.is_empty()).then(|| self.stands.iter().flat_map(of_page).collect())
+    }
+
     /// Which tokens are in front of those that are asked for. The first of a text has the prompt there.
     pub(crate) fn known(&self) -> impl Iterator<Item = usize> {
         self.asked.iter().filter_map(|at| at.checked_sub(1))
@@ -94,7 +108,10 @@ impl Batch {
     /// For each token that is asked for, those of its share: a block's characters are in so many. As many as the largest share has,
     /// and which are there. None if there are no blocks.
     pub(crate) fn shares(&self, shares: usize) -> Vec<(i32, bool)> {
-        let Some(block) = self.block else { return Vec::new() };
+        if !self.in_blocks {
+            return Vec::new();
+        }
+        let block = self.grid;
         let share_of = move |at: usize| {
             let share = at % block * shares / block;
             let [from, to] = [share, share + 1].map(|share| at - at % block + (share * block).div_ceil(shares));
@@ -121,6 +138,7 @@ impl Batch {
             pages: pages.len(),
             pixels: self.pixels[pages.start * pixels..pages.end * pixels].to_vec(),
             texts: self.texts[pages.clone()].to_vec(),
+            stands: self.stands.get(pages.clone()).unwrap_or_default().to_vec(),
             asked: self.asked.clone(),
             cells: self.cells.iter().filter(inside).map(|(cell, class)| (cell - first, *class)).collect(),
             all_cells: pages.len() * cells,
@@ -143,6 +161,8 @@ pub(crate) struct Source {
     prompts: Vec<(Vec<u32>, f64)>,
     /// Rows of the whole view.
     native: usize,
+    /// Those of text that flows; none if there is no such text.
+    fonts: Vec<(Font, Widths)>,
 }
 
 impl Source {
@@ -153,7 +173,11 @@ impl Source {
             Ok((tokenizer.encode(after)?, *weight))
         };
         let prompts = recipe.tasks.iter().map(prompt).collect::<Result<_>>()?;
-        Ok(Self { recipe: recipe.clone(), corpus, prompts, native, tokenizer })
+        let mut batches = recipe.stages.iter().flat_map(|stage| &stage.batches);
+        let names: &[&str] = if batches.any(|bucket| bucket.flow.is_some()) { &FONTS } else { &[] };
+        let fonts = names.iter().filter_map(|name| font(name)).map(|font| Ok((font.clone(), Widths::measure(&font)?)));
+        let fonts = fonts.collect::<Result<_>>()?;
+        Ok(Self { recipe: recipe.clone(), corpus, tokenizer, prompts, native, fonts })
     }
 
     /// The batch of a step.
@@ -173,62 +197,69 @@ impl Source {
         let Bucket { rows, pages, .. } = bucket;
         let Recipe { strings, full, arrangement, .. } = self.recipe;
         let density = bucket.density.unwrap_or(self.recipe.density);
-        // The auxiliary heads are made for one density.
-        let heads_read = density == self.recipe.density;
-        let drawing = Drawing { corpus: &self.corpus, density, arrangement, strings, full };
+        let layout = match bucket.flow {
+            Some(flow) => Layout::Flow(flow, &self.fonts),
+            None => Layout::Grid(density, arrangement),
+        };
+        let in_blocks = bucket.flow.is_none() && arrangement == Arrangement::Blocks && density == self.recipe.density;
+        let drawing = Drawing { corpus: &self.corpus, layout, strings, full };
+        let grid = Grid(self.recipe.density);
         let at = [random.below(self.native - rows + 1), 0];
         let prompt = self.prompts[random.weighted(self.prompts.iter().map(|(_, weight)| *weight))].0.clone();
         let mut pixels = Vec::with_capacity(pages * rows * COLUMNS * TOKEN * TOKEN);
-        let (mut texts, mut cells) = (Vec::new(), Vec::new());
+        let (mut texts, mut stands, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         for page in 0..pages {
             let drawn = drawing.draw(rows, random)?;
             pixels.extend(drawn.pixels.iter().map(|&pixel| f32::from(pixel) / 127.5 - 1.0));
-            if heads_read {
-                self.cells(&drawn.lines, [page, rows], random, &mut cells);
-            }
-            let mut ids = self.tokenizer.encode(&arrangement.text(&drawn.lines))?;
+            let first = page * rows * COLUMNS * grid.cells();
+            let found = self.cells(&drawn, rows, in_blocks, random);
+            cells.extend(found.into_iter().map(|(cell, class)| (first + cell, class)));
+            let mut ids = self.tokenizer.encode(&drawn.text)?;
             ids.push(self.tokenizer.eos());
+            if ids.len() == drawn.spots.len() {
+                stands.push(drawn.spots.iter().map(|&spot| grid.cell(spot, rows)).collect());
+            }
             texts.push(ids);
         }
+        // Where a token is not a character, it is not known where it stands.
+        let stands = if stands.len() == pages { stands } else { Vec::new() };
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let asked = bucket.window.map_or_else(|| (0..longest).collect(), |window| window.draw(longest, random));
-        let all_cells = pages * rows * COLUMNS * (density[0] * density[1]) as usize;
-        let block = (heads_read && arrangement == Arrangement::Blocks).then_some((density[0] * density[1]) as usize);
-        Ok(Batch { pages, rows, at, pixels, prompt, texts, asked, cells, all_cells, block })
+        let all_cells = pages * rows * COLUMNS * grid.cells();
+        Ok(Batch {
+            pages,
+            rows,
+            at,
+            pixels,
+            prompt,
+            texts,
+            asked,
+            stands,
+            cells,
+            all_cells,
+            grid: grid.cells(),
+            in_blocks,
+        })
     }
 
-    /// The cells of a page that the auxiliary losses look at: all with a character, some without.
-    fn cells(&self, lines: &[String], [page, rows]: [usize; 2], random: &mut Random, into: &mut Vec<(usize, u8)>) {
-        let [high, wide] = self.recipe.density.map(|count| count as usize);
-        if self.recipe.arrangement == Arrangement::Blocks {
-            return self.cells_of_blocks(lines, page * rows * COLUMNS * high * wide, random, into);
-        }
-        for line in 0..rows * high {
-            let text = lines.get(line).map_or(&[][..], |line| line.as_bytes());
-            for column in 0..COLUMNS * wide {
-                let character = text.get(column).copied().unwrap_or(b' ');
-                if character == b' ' && random.fraction() >= BLANKS {
-                    continue;
+    /// The cells of a page that the auxiliary losses look at: all with a character, some of those with a space.
+    fn cells(&self, drawn: &Drawn, rows: usize, in_blocks: bool, random: &mut Random) -> Vec<(usize, u8)> {
+        let grid = Grid(self.recipe.density);
+        let mut cells = Vec::new();
+        for (character, &spot) in drawn.text.bytes().zip(&drawn.spots) {
+            let class = match character {
+                // In blocks it is drawn.
+                b'\n' if in_blocks => CLASSES as u8 - 1,
+                b'\n' => continue,
+                _ => character.clamp(b' ', b'~') - b' ',
+            };
+            for cell in grid.covered(spot, rows) {
+                if class > 0 || random.fraction() < BLANKS {
+                    cells.push((cell, class));
                 }
-                let token = (page * rows + line / high) * COLUMNS + column / wide;
-                let cell = token * high * wide + line % high * wide + column % wide;
-                into.push((cell, character.clamp(b' ', b'~') - b' '));
             }
         }
-    }
-
-    fn cells_of_blocks(&self, lines: &[String], first: usize, random: &mut Random, into: &mut Vec<(usize, u8)>) {
-        let wide = self.recipe.density[1] as usize;
-        for (line, text) in lines.iter().enumerate() {
-            for (column, &character) in text.as_bytes().iter().enumerate() {
-                let class = match character {
-                    b' ' if random.fraction() >= BLANKS => continue,
-                    b'\n' => CLASSES as u8 - 1,
-                    _ => character.clamp(b' ', b'~') - b' ',
-                };
-                into.push((first + line * wide + column, class));
-            }
-        }
+        cells
     }
 
     /// Draws the batches from a step on, on a thread of its own.

@@ -118,6 +118,19 @@ pub(crate) fn strings(random: &mut Random, length: usize) -> String {
     text
 }
 
+/// Words of letters of both cases and digits.
+pub(crate) fn codes(random: &mut Random, length: usize) -> String {
+    const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut text = String::new();
+    while text.len() < length {
+        for _ in 0..=random.below(10) {
+            text.push(char::from(CHARACTERS[random.below(CHARACTERS.len())]));
+        }
+        text.push(' ');
+    }
+    text
+}
+
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;

@@ -2,12 +2,12 @@
 
 use crate::{
     corpus::{Corpus, Split, strings},
-    pages::{COLUMNS, style},
+    pages::{COLUMNS, room},
     random::Random,
     recipe::Arrangement,
 };
 use anyhow::Result;
-use deepseek_ocr::{DeepseekOcr, Device, Finish, Mode, NoRepeat, Page, Request, Task, Tokenizer};
+use deepseek_ocr::{DeepseekOcr, Device, Finish, Mode, NoRepeat, Page, Request, Style, Task, Tokenizer};
 use image::DynamicImage;
 use serde::Serialize;
 use std::{fs, path::Path};
@@ -19,7 +19,8 @@ pub(crate) struct Evaluation<'a> {
     pub corpus: &'a Path,
     /// Counts text tokens; without it the model's own does.
     pub tokenizer: Option<&'a Path>,
-    pub density: [u32; 2],
+    pub style: &'a Style,
+    /// How the lines of a page become the text that should be read.
     pub arrangement: Arrangement,
     /// Text tokens a token of the grid, if pages are not to be filled.
     pub ratio: Option<f64>,
@@ -92,18 +93,16 @@ pub(crate) fn evaluate(evaluation: &Evaluation<'_>) -> Result<Vec<Reading>> {
         let mut pages = Vec::new();
         for page in 0..evaluation.pages {
             let mut random = Random::new(evaluation.seed, (kind * evaluation.pages + page) as u64);
-            let style = style(evaluation.density, evaluation.arrangement, COLUMNS);
-            let length = 64 * (evaluation.density[0] * evaluation.density[1]) as usize;
             let mut text = match source {
-                Some(source) => source.text(&mut random, length),
-                None => strings(&mut random, length),
+                Some(source) => source.text(&mut random, room(evaluation.style)),
+                None => strings(&mut random, room(evaluation.style)),
             };
             if let Some(ratio) = evaluation.ratio {
                 let ids = counting.encode(&text)?;
                 let most = (ratio * (COLUMNS * COLUMNS) as f64).round() as usize;
                 text = counting.decode(&ids[..most.min(ids.len())])?.trim_end().to_owned();
             }
-            let typeset = Page::typeset(&text, &style)?;
+            let typeset = Page::typeset(&text, evaluation.style)?;
             let page = &typeset.pages()[0];
             let lines: Vec<&str> = page.lines.iter().map(|line| &text[line.clone()]).collect();
             pages.push((page.page.clone(), evaluation.arrangement.text(&lines)));

@@ -7,7 +7,9 @@
 //! or lacks a term is off by far more.
 
 use crate::{
-    heads::cross_entropy,
+    batch::{Batch, Totals},
+    guide,
+    heads::{Heads, asked_for, cross_entropy},
     network::{Track, unevenness},
     random::Random,
 };
@@ -262,6 +264,48 @@ fn whole_blocks_over_sequences() {
     check(decoder().init(&Device::flex()), &[2 * 4 * 8], |case| {
         let taught = case.module.forward(case.input(0, [2, 4, 8]), &[0, 1, 2, 5]);
         case.module.logits_together(taught.last().reshape([8, 8]))
+    });
+}
+
+/// Two pages of one row of tokens, six cells each, with texts that are asked for in parts.
+fn batch() -> Batch {
+    let texts = vec![vec![3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7], vec![2, 7, 1, 8, 2, 8, 1, 8, 2]];
+    Batch {
+        pages: 2,
+        rows: 1,
+        at: [0, 0],
+        pixels: Vec::new(),
+        prompt: vec![4],
+        stands: texts.iter().map(|text| (0..text.len()).collect()).collect(),
+        texts,
+        asked: vec![1, 2, 7, 8, 13],
+        cells: vec![(0, 3), (5, 1), (17, 95), (50, 7), (95, 0)],
+        all_cells: 96,
+        grid: 6,
+        in_blocks: true,
+    }
+}
+
+#[test]
+fn auxiliary_losses() {
+    // Without experts: the slope jumps where a position takes another one, and their own slopes are checked above.
+    let config = DecoderConfig { layers: 3, dense_layers: 3, context: 40, ..decoder() };
+    let decoder = config.init(&Device::flex());
+    let heads = Heads::new(4, &decoder, [8, 6]);
+    // Sums rather than means, so that slopes are large beside the rounding.
+    let (batch, totals) = (batch(), Totals { pages: 2, tokens: 1, cells: 1 });
+    let positions: Vec<usize> = (0..12).chain(batch.known().map(|at| 12 + at)).collect();
+    check((decoder, heads.clone()), &[2 * positions.len() * 8], |case| {
+        let (decoder, heads) = &case.module;
+        let taught = decoder.forward(case.input(0, [2, positions.len(), 8]), &positions);
+        let states = decoder.norm.forward(asked_for(taught.last(), &batch));
+        let (looks, _) = guide::of_looks(decoder, &taught, &positions, &batch, totals);
+        let (places, _) = heads.of_places(&taught, &batch, totals);
+        Tensor::cat(vec![looks, places, heads.of_shares(states, 2, &batch, totals).0], 0)
+    });
+    check(heads, &[2 * 4 * 32 * 4, 2 * 8 * 8], |case| {
+        let (patches, _) = case.module.of_patches(case.input(0, [2, 4, 32, 4]), &batch, totals);
+        Tensor::cat(vec![patches, case.module.of_tokens(case.input(1, [2, 1, 8, 8]), &batch, totals).0], 0)
     });
 }
 

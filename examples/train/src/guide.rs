@@ -23,7 +23,7 @@ struct Guide {
 
 /// Heads should look at the token with the character that is asked for. In the last block all heads share the characters of a token
 /// among them, so that what they bring is little enough to choose from; in those between it and the first, half of them look at the
-/// whole token. Nothing where a token's characters do not follow each other.
+/// whole token.
 ///
 /// `positions` are those of the decoder's inputs.
 pub(crate) fn of_looks(
@@ -34,15 +34,15 @@ pub(crate) fn of_looks(
     totals: Totals,
 ) -> Judged {
     let mut all = nothing(&decoder.device());
-    let (Some(cells), heads) = (batch.block, decoder.config().heads) else { return all };
+    let (Some(stood), heads) = (batch.stood(), decoder.config().heads) else { return all };
     let share = 1.0 / (decoder.layers.len() - 1).max(1) as f32;
-    // The end stands behind the last block.
-    let there = |(&at, counted): (&usize, bool)| counted && at / cells < batch.rows * COLUMNS;
-    let there: Vec<bool> = batch.asked.iter().cycle().zip(batch.counted()).map(there).collect();
+    // The end may stand below the page.
+    let there = |(&at, counted): (&usize, bool)| counted && at / batch.grid < batch.rows * COLUMNS;
+    let there: Vec<bool> = stood.iter().zip(batch.counted()).map(there).collect();
     for (index, block) in decoder.layers.iter().enumerate().skip(1) {
         let shared = index + 1 == decoder.layers.len();
         let guide = Guide { heads: if shared { heads } else { heads.div_ceil(2) }, shared };
-        let classes = guide.classes(batch, cells).repeat(batch.pages);
+        let classes: Vec<i32> = stood.chunks(batch.asked.len()).flat_map(|page| guide.classes(page, batch)).collect();
         let counted: Vec<bool> = there.chunks(batch.asked.len()).flat_map(|page| page.repeat(guide.heads)).collect();
         let scores = guide.scores(decoder, block, taught.outputs[index - 1].clone(), positions, batch);
         let (loss, right) = cross_entropy(scores, &classes, &counted, totals.tokens * guide.heads);
@@ -52,14 +52,15 @@ pub(crate) fn of_looks(
 }
 
 impl Guide {
-    /// `[heads, asked]`: the positions to look at.
-    fn classes(self, batch: &Batch, cells: usize) -> Vec<i32> {
+    /// `[heads, asked]`: the positions to look at for what stands in these cells of a page.
+    fn classes(self, stood: &[usize], batch: &Batch) -> Vec<i32> {
+        let cells = batch.grid;
         let class = |head: usize, at: usize| match self.shared && at % cells * self.heads / cells != head {
             true => 0,
             // The sequence begins with one token, each of the page's lines ends with one.
             false => (1 + at / cells + at / cells / COLUMNS).min(batch.rows * (COLUMNS + 1)) as i32,
         };
-        (0..self.heads).flat_map(|head| batch.asked.iter().map(move |&at| class(head, at))).collect()
+        (0..self.heads).flat_map(|head| stood.iter().map(move |&at| class(head, at))).collect()
     }
 
     /// What heads make of all that is in front of the text, and of some of the text's inputs, which count for all of them.
@@ -86,5 +87,36 @@ impl Guide {
         let keys = turned(&block.self_attn.k_proj, keys, &at);
         let scores = queries.matmul(keys.swap_dims(1, 2)) * (1.0 / (width as f32).sqrt()) + counts;
         scores.reshape([pages * heads * asked, seen.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_look_at_the_token_of_the_next_character_and_at_nothing_for_other_shares() {
+        let batch = Batch {
+            pages: 1,
+            rows: 2,
+            at: [0, 0],
+            pixels: Vec::new(),
+            prompt: Vec::new(),
+            texts: vec![(0..97).collect()],
+            asked: vec![0, 5, 6, 48, 95],
+            stands: vec![(0..97).collect()],
+            cells: Vec::new(),
+            all_cells: 96,
+            grid: 6,
+            in_blocks: true,
+        };
+        let stood = batch.stood().unwrap();
+        // The first token is at position 1, and after eight of them a line ends.
+        let places = [1, 1, 2, 10, 17];
+        assert_eq!(Guide { heads: 2, shared: false }.classes(&stood, &batch), [places, places].concat());
+        // Cells 0, 1 of a token are the first head's, 2 and 3 the second's.
+        let shared = Guide { heads: 3, shared: true }.classes(&stood, &batch);
+        assert_eq!(shared, [[1, 0, 2, 10, 0], [0; 5], [0, 1, 0, 0, 17]].concat());
+        assert_eq!(batch.shares(3)[..6], [(0, true), (1, true), (4, true), (5, true), (6, true), (7, true)]);
     }
 }

@@ -82,15 +82,13 @@ impl Heads {
     }
 
     /// Where the next character stands, from the outputs of all of the decoder's blocks but the last: the block of the page and the
-    /// place in it. Nothing where a token's characters do not follow each other.
+    /// place in it.
     pub(crate) fn of_places(&self, taught: &Taught, batch: &Batch, totals: Totals) -> Judged {
-        let Some(cells) = batch.block else { return nothing(&taught.last().device()) };
+        let Some(stood) = batch.stood() else { return nothing(&taught.last().device()) };
         let counted: Vec<bool> = batch.counted().collect();
-        let at = |part: fn(usize, usize) -> usize| -> Vec<i32> {
-            let row = batch.asked.iter().map(|&at| part(at, cells) as i32);
-            row.cycle().take(counted.len()).collect()
-        };
-        let classes = [at(|at, cells| at / cells), at(|at, cells| at % cells)];
+        let classes = [|at, cells| at / cells, |at, cells| at % cells].map(|part: fn(usize, usize) -> usize| {
+            stood.iter().map(|&at| part(at, batch.grid) as i32).collect::<Vec<_>>()
+        });
         let mut all = nothing(&taught.last().device());
         let share = 1.0 / (2 * self.places.len()).max(1) as f32;
         for (heads, output) in self.places.iter().zip(&taught.outputs) {
@@ -110,9 +108,11 @@ impl Heads {
     /// - `states`: `[pages * asked, hidden]`
     pub(crate) fn of_shares(&self, states: Tensor<2>, heads: usize, batch: &Batch, totals: Totals) -> Judged {
         let (classes, known): (Vec<i32>, Vec<bool>) = batch.shares(heads).into_iter().unzip();
-        let Some(cells) = batch.block else { return nothing(&states.device()) };
+        if classes.is_empty() {
+            return nothing(&states.device());
+        }
         let found = activation::gelu(self.shares.forward(states).reshape([classes.len(), CHARACTER]));
-        cross_entropy(self.letters.forward(found), &classes, &known, totals.tokens * cells / heads)
+        cross_entropy(self.letters.forward(found), &classes, &known, totals.tokens * batch.grid / heads)
     }
 }
 

@@ -18,6 +18,7 @@ mod export;
 mod gradients;
 mod guide;
 mod heads;
+mod layout;
 mod log;
 mod lora;
 mod network;
@@ -30,12 +31,15 @@ mod state;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use deepseek_ocr::{Device, Weights};
+use deepseek_ocr::{Device, Font, Weights};
 use evaluate::Evaluation;
 use export::Formats;
 use recipe::Arrangement;
 use run::Pace;
 use std::path::PathBuf;
+
+/// Pixels beside and above text that flows where it is measured.
+const FLOW_MARGINS: [u32; 2] = [16, 8];
 
 /// Tensors of some ten megabytes come and go at each operation; the system's allocator would give each back at once.
 #[global_allocator]
@@ -89,8 +93,11 @@ enum Command {
         #[arg(long)]
         corpus: PathBuf,
         /// Lines and characters to a vision token, as 3x7
-        #[arg(long, value_parser = density)]
-        density: [u32; 2],
+        #[arg(long, value_parser = density, required_unless_present = "flow")]
+        density: Option<[u32; 2]>,
+        /// Text that flows, in place of a density: a font (sans-mono, sans or serif) and the em in pixels, as serif:18
+        #[arg(long, value_parser = flow, conflicts_with_all = ["density", "blocks"])]
+        flow: Option<(Font, f32)>,
         /// Whether each vision token is filled before the next
         #[arg(long)]
         blocks: bool,
@@ -124,10 +131,15 @@ fn main() -> Result<()> {
             println!("step {}", export::export(&run, &model, &Formats { all: weights, narrow })?);
         }
         Command::Curve { run, picture } => curve::draw(&run, &picture)?,
-        Command::Evaluate { model, corpus, density, blocks, ratio, pages, seed, tokenizer, samples, json } => {
+        Command::Evaluate { model, corpus, density, flow, blocks, ratio, pages, seed, tokenizer, samples, json } => {
             let arrangement = if blocks { Arrangement::Blocks } else { Arrangement::Lines };
+            let style = match (flow, density) {
+                (Some((font, size)), _) => layout::flowing(font, size, FLOW_MARGINS, pages::COLUMNS),
+                (None, density) => pages::style(density.unwrap_or_default(), arrangement, pages::COLUMNS),
+            };
             let (model, device, corpus, tokenizer) = (&model, &device, &corpus, tokenizer.as_deref());
-            let evaluation = Evaluation { model, device, corpus, tokenizer, density, arrangement, ratio, pages, seed };
+            let evaluation =
+                Evaluation { model, device, corpus, tokenizer, style: &style, arrangement, ratio, pages, seed };
             let readings = evaluate::evaluate(&evaluation)?;
             for reading in &readings {
                 println!(
@@ -156,6 +168,12 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn flow(text: &str) -> Result<(Font, f32), String> {
+    let (name, size) = text.split_once(':').ok_or("it should be FONT:SIZE")?;
+    let font = layout::font(name).ok_or_else(|| format!("{name:?}: the fonts are {}", layout::FONTS.join(", ")))?;
+    Ok((font, size.parse().map_err(|_| format!("{size:?} is no number"))?))
 }
 
 fn density(text: &str) -> Result<[u32; 2], String> {

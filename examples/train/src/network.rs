@@ -5,8 +5,9 @@ use crate::{
     guide,
     heads::{Heads, Judged, asked_for, cross_entropy, ints},
     lora::Adapters,
+    optimizer::is_matrix,
     pages::{COLUMNS, TOKEN},
-    recipe::Weights,
+    recipe::{Precision, Weights},
 };
 use burn::{
     module::Module,
@@ -27,6 +28,8 @@ pub(crate) struct Network {
     eyes: Option<Encoder>,
     /// The id of the token in front of everything.
     bos: u32,
+    /// Whether products are of numbers in bf16.
+    mixed: bool,
 }
 
 /// What a batch gives.
@@ -85,12 +88,17 @@ impl Network {
     pub(crate) fn new((encoder, decoder): (Encoder, Decoder), density: [u32; 2], bos: u32) -> Self {
         let cells = density.iter().product::<u32>() as usize;
         let heads = Heads::new(encoder.sam.pos_embed.lazy_shape()[3], &decoder, [COLUMNS * COLUMNS, cells]);
-        Self { encoder, decoder, adapters: Adapters::default(), heads, eyes: None, bos }.map(&mut Widen)
+        Self { encoder, decoder, adapters: Adapters::default(), heads, eyes: None, bos, mixed: false }.map(&mut Widen)
     }
 
     /// The network with towers that do not learn, computed as inference does.
     pub(crate) fn with_eyes(self, eyes: Encoder) -> Self {
         Self { eyes: Some(eyes), ..self }
+    }
+
+    /// The network with products of this precision.
+    pub(crate) fn with_precision(self, precision: Precision) -> Self {
+        Self { mixed: precision == Precision::Bf16, ..self }
     }
 
     /// The network on another device.
@@ -101,7 +109,7 @@ impl Network {
             adapters: self.adapters.on(device),
             heads: self.heads.to_device(device),
             eyes: self.eyes.map(|eyes| eyes.to_device(device)),
-            bos: self.bos,
+            ..self
         }
     }
 
@@ -130,6 +138,15 @@ impl Network {
         Self { decoder: self.adapters.merged(self.decoder), adapters: Adapters::default(), ..self }
     }
 
+    /// What is computed with: adapters are in their matrices, and these in the type of the products.
+    fn stages(&self) -> (Encoder, Decoder) {
+        let (encoder, decoder) = (self.encoder.clone(), self.adapters.merged(self.decoder.clone()));
+        match self.mixed {
+            true => (Encoder::NAMES.map(encoder, &mut Narrow), Decoder::NAMES.map(decoder, &mut Narrow)),
+            false => (encoder, decoder),
+        }
+    }
+
     /// The share that a part of a batch has in the losses of the whole.
     pub(crate) fn forward(&self, batch: &Batch, totals: Totals, weights: Weights) -> Outcome {
         let device = self.decoder.device();
@@ -139,22 +156,22 @@ impl Network {
             Part { loss: part.inner().into_scalar::<f32>(), accuracy }
         };
         let mut figures = Figures::default();
+        let (encoder, decoder) = self.stages();
         let tokens = match &self.eyes {
             Some(eyes) => {
                 let patches = eyes.sam.patches_of_part(pixels(batch, &device), batch.at);
                 let (tokens, features) = eyes.towers_of_part(patches, batch.at);
-                self.encoder.project_part(tokens.autodiff(), features.autodiff())
+                encoder.project_part(tokens.autodiff(), features.autodiff())
             }
             None => {
-                let patches = self.encoder.sam.patches_of_part(pixels(batch, &device), batch.at);
+                let patches = encoder.sam.patches_of_part(pixels(batch, &device), batch.at);
                 figures.patches = add(self.heads.of_patches(patches.clone(), batch, totals), weights.patches);
-                let tokens = self.encoder.join_part(patches, batch.at);
+                let tokens = encoder.join_part(patches, batch.at);
                 figures.tokens = add(self.heads.of_tokens(tokens.clone(), batch, totals), weights.tokens);
                 tokens
             }
         };
         if !batch.asked.is_empty() {
-            let decoder = self.adapters.merged(self.decoder.clone());
             let (taught, positions) = self.teach(&decoder, tokens, batch);
             let states = asked_for(taught.last(), batch);
             figures.text = add(text(&decoder, states.clone(), batch, totals), 1.0);
@@ -236,6 +253,15 @@ struct Widen;
 impl Parameters for Widen {
     fn parameter<const D: usize>(&mut self, _name: &str, tensor: Tensor<D>) -> Tensor<D> {
         if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+    }
+}
+
+/// Rounds the matrices of products to bf16; slopes come back to what they were rounded from.
+struct Narrow;
+
+impl Parameters for Narrow {
+    fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
+        if D == 2 && is_matrix(name, D) { tensor.cast(FloatDType::BF16) } else { tensor }
     }
 }
 

@@ -60,6 +60,11 @@ struct Change {
     state: Option<State>,
 }
 
+/// Whether a parameter of so many dimensions is a matrix, or kernels that are one.
+pub(crate) fn is_matrix(name: &str, dimensions: usize) -> bool {
+    dimensions >= 2 && !TABLES.iter().any(|table| name.contains(table))
+}
+
 impl Optimizer {
     pub(crate) fn new(device: &Device) -> Self {
         // Momentum is our own: Burn's does not give its state away.
@@ -149,8 +154,7 @@ impl Change {
     fn apply(self, muon: &Muon, adam: &AdamW, rate: f64) -> (String, Tensor<1>, State) {
         let Self { name, value: (value, shape), slope, state } = self;
         let count = value.dims()[0];
-        let is_matrix = shape.len() >= 2 && !TABLES.iter().any(|table| name.contains(table));
-        if is_matrix {
+        if is_matrix(&name, shape.len()) {
             let size = [shape[0], count / shape[0]];
             let slope = slope.reshape(size);
             let velocity = match state {

@@ -2,8 +2,9 @@
 
 use crate::{
     corpus::{self, Corpus},
+    layout::{LEADING, Spot, Widths, flowing, in_flow, on_grid},
     random::Random,
-    recipe::Arrangement,
+    recipe::{Arrangement, Flow},
 };
 use deepseek_ocr::{Font, Margins, Page, Style};
 
@@ -16,24 +17,36 @@ pub(crate) const COLUMNS: usize = 8;
 /// Most pixels that a page is moved by.
 const SHIFT: i32 = 2;
 
+/// Of the pages with random strings, those whose words mix cases and digits.
+const CODES: f64 = 0.3;
+
 /// What is drawn on pages.
 #[derive(Clone, Copy)]
 pub(crate) struct Drawing<'a> {
     pub corpus: &'a Corpus,
-    /// Lines and characters to a token.
-    pub density: [u32; 2],
-    pub arrangement: Arrangement,
+    pub layout: Layout<'a>,
     /// Share of random strings.
     pub strings: f64,
     /// Share of filled pages.
     pub full: f64,
 }
 
+/// How text lies on pages.
+#[derive(Clone, Copy)]
+pub(crate) enum Layout<'a> {
+    /// Lines and characters to a token.
+    Grid([u32; 2], Arrangement),
+    /// In a font's own widths; each of the fonts as often.
+    Flow(Flow, &'a [(Font, Widths)]),
+}
+
 /// A page and what stands on it.
 pub(crate) struct Drawn {
     /// Grey, row by row, `COLUMNS` tokens wide.
     pub pixels: Vec<u8>,
-    pub lines: Vec<String>,
+    pub text: String,
+    /// Where each character of the text stands, and its end.
+    pub spots: Vec<Spot>,
 }
 
 /// The style of a density, on a page of so many rows of tokens.
@@ -46,13 +59,12 @@ pub(crate) fn style([lines, characters]: [u32; 2], arrangement: Arrangement, row
     }
 }
 
-impl Arrangement {
-    /// Lines from the top of a column to its end, on so many rows of tokens.
-    fn lines(self, density: [u32; 2], rows: usize) -> usize {
-        let columns = if self == Self::Blocks { COLUMNS } else { 1 };
-        columns * rows * density[0] as usize
-    }
+/// More characters than a page of a style holds: on average they are wider than a third of the em.
+pub(crate) fn room(style: &Style) -> usize {
+    (3.0 * style.width as f32 * style.height as f32 / (style.size * style.size)) as usize
+}
 
+impl Arrangement {
     /// The text of a page's lines.
     pub(crate) fn text(self, lines: &[impl AsRef<str>]) -> String {
         let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
@@ -60,49 +72,86 @@ impl Arrangement {
     }
 }
 
-impl Drawing<'_> {
-    /// Text for a page, a little more than it holds.
-    pub(crate) fn text(&self, rows: usize, random: &mut Random) -> String {
-        let [lines, characters] = self.density.map(|count| count as usize);
-        let length = rows * lines * COLUMNS * characters;
-        if random.fraction() < self.strings {
-            corpus::strings(random, length)
-        } else {
-            self.corpus.prose(random, length)
+impl Layout<'_> {
+    /// A style, and the font's widths where they matter.
+    fn style(&self, rows: usize, random: &mut Random) -> (Style, Option<&Widths>) {
+        match *self {
+            Self::Grid(density, arrangement) => {
+                let mut style = style(density, arrangement, rows);
+                if random.fraction() < 0.2 {
+                    style.size -= 1.0;
+                }
+                (style, None)
+            }
+            Self::Flow(flow, fonts) => {
+                let (font, widths) = &fonts[random.below(fonts.len())];
+                let [from, to] = flow.sizes;
+                let size = (from + random.fraction() as f32 * (to - from)).round();
+                let margins = [0; 2].map(|_| random.between(flow.margins[0] as i32, flow.margins[1] as i32) as u32);
+                (flowing(font.clone(), size, margins, rows), Some(widths))
+            }
         }
     }
 
+    /// Lines of a page of so many rows of tokens.
+    fn lines(&self, style: &Style, rows: usize) -> usize {
+        match *self {
+            Self::Grid([lines, _], Arrangement::Blocks) => COLUMNS * rows * lines as usize,
+            Self::Grid([lines, _], Arrangement::Lines) => rows * lines as usize,
+            Self::Flow(..) => ((style.height - style.margins.top) as f32 / (style.size * LEADING)) as usize,
+        }
+    }
+
+    fn spots(&self, lines: &[String], style: &Style, widths: Option<&Widths>) -> Vec<Spot> {
+        match (*self, widths) {
+            (Self::Grid(density, arrangement), _) => on_grid(lines, density, arrangement),
+            (Self::Flow(..), Some(widths)) => in_flow(lines, style, widths),
+            (Self::Flow(..), None) => Vec::new(),
+        }
+    }
+
+    /// The text of a page's lines.
+    fn text(&self, lines: &[String]) -> String {
+        match self {
+            Self::Grid(_, arrangement) => arrangement.text(lines),
+            Self::Flow(..) => Arrangement::Lines.text(lines),
+        }
+    }
+}
+
+impl Drawing<'_> {
     /// A page with the marks of paper, ink and scanner.
     pub(crate) fn draw(&self, rows: usize, random: &mut Random) -> anyhow::Result<Drawn> {
-        let mut style = style(self.density, self.arrangement, rows);
-        if random.fraction() < 0.2 {
-            style.size -= 1.0;
-        }
+        let (mut style, widths) = self.layout.style(rows, random);
         if random.fraction() < 0.4 {
             style.ink = [random.between(0, 60) as u8; 3];
             style.paper = [random.between(230, 255) as u8; 3];
         }
-        let paper = style.paper[0];
-        let mut text = self.text(rows, random);
+        let room = room(&style);
+        let mut text = match random.fraction() < self.strings {
+            true if random.fraction() < CODES => corpus::codes(random, room),
+            true => corpus::strings(random, room),
+            false => self.corpus.prose(random, room),
+        };
         let mut typeset = Page::typeset(&text, &style)?;
-        let most = self.arrangement.lines(self.density, rows);
+        let most = self.layout.lines(&style, rows);
         let lines = if random.fraction() < self.full { most } else { some(most, random) };
         if let Some(line) = typeset.pages()[0].lines.get(lines) {
             text.truncate(line.start);
             typeset = Page::typeset(text.trim_end(), &style)?;
         }
         let page = &typeset.pages()[0];
-        let lines = page.lines.iter().map(|line| text[line.clone()].to_owned()).collect();
+        let lines: Vec<String> = page.lines.iter().map(|line| text[line.clone()].to_owned()).collect();
         let grey: Vec<u8> = page.page.rgb().pixels().map(|pixel| pixel.0[0]).collect();
         let shift = [0; 2].map(|_| random.between(-SHIFT, SHIFT));
-        let mut pixels = shifted(&grey, COLUMNS * TOKEN, shift, paper);
+        let mut pixels = shifted(&grey, COLUMNS * TOKEN, shift, style.paper[0]);
         if random.fraction() < 0.3 {
             let spread = 2.0 + 6.0 * random.fraction();
             for pixel in &mut pixels {
                 *pixel = (f64::from(*pixel) + spread * random.normal()).round().clamp(0.0, 255.0) as u8;
             }
         }
-        Ok(Drawn { pixels, lines })
+        Ok(Drawn { pixels, spots: self.layout.spots(&lines, &style, widths), text: self.layout.text(&lines) })
     }
 }
 

@@ -48,9 +48,23 @@ pub(crate) struct Recipe {
     /// Trains small changes to some of the decoder's matrices, and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
+    /// What products are of.
+    #[serde(default)]
+    pub precision: Precision,
     /// Threads that a batch is divided among. Sums are made in another order by more or fewer.
     pub threads: usize,
     pub stages: Vec<Stage>,
+}
+
+/// What the products of training are of; parameters, sums and all else are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Precision {
+    /// Numbers of 32 bits.
+    #[default]
+    F32,
+    /// Numbers rounded to bf16, forwards and backwards.
+    Bf16,
 }
 
 /// How text lies on pages.
@@ -62,6 +76,16 @@ pub(crate) enum Arrangement {
     Lines,
     /// In blocks, each a vision token.
     Blocks,
+}
+
+/// Text that flows, in the font's own widths: one of the three embedded fonts with all of ASCII a page.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flow {
+    /// The smallest and the largest em, in pixels; whole numbers between them are drawn.
+    pub sizes: [f32; 2],
+    /// The smallest and the largest margin to the sides and above, in pixels.
+    pub margins: [u32; 2],
 }
 
 /// Where a run's first weights come from.
@@ -137,9 +161,12 @@ pub(crate) struct Bucket {
     pub pages: usize,
     /// How often such a batch is drawn.
     pub weight: f64,
-    /// Lines and characters to a vision token where they are not the recipe's; such pages are learnt by their text alone.
+    /// Lines and characters to a vision token where they are not the recipe's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub density: Option<[u32; 2]>,
+    /// Text that flows, in place of a density.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Flow>,
     /// Which part of the text the decoder is asked for; without it, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
@@ -175,6 +202,11 @@ impl Recipe {
         ensure!(recipe.threads > 0, "threads: at least 1");
         for bucket in recipe.stages.iter().flat_map(|stage| &stage.batches) {
             ensure!(bucket.rows > 0 && bucket.pages > 0, "batches: rows and pages should be at least 1");
+            if let Some(Flow { sizes: [least, most], margins }) = bucket.flow {
+                ensure!(least >= 6.0 && most >= least && most <= 64.0, "flow: sizes should rise, from 6 to 64 px");
+                ensure!(margins[1] >= margins[0] && margins[1] <= 128, "flow: margins should rise, to 128 px at most");
+                ensure!(bucket.density.is_none(), "flow: it stands in place of a density");
+            }
         }
         ensure!(recipe.stages.iter().all(|stage| !stage.batches.is_empty()), "stages: each needs batches");
         if let Some(lora) = &recipe.lora {

@@ -7,11 +7,11 @@ use crate::{
     lora::Adapters,
     network::{Figures, Network, Track},
     optimizer::{Collect, Optimizer, Put, Slopes, Values},
-    recipe::{Bucket, Recipe, Start},
+    recipe::{Bucket, Precision, Recipe, Start},
     state::{self, Progress},
 };
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use deepseek_ocr::{DeepseekOcr, Tokenizer};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
@@ -71,7 +71,9 @@ impl Trainer {
         if let Some(lora) = &recipe.lora {
             network.adapters = Adapters::new(lora, &network.decoder, recipe.seed)?;
         }
-        let network = network.on(device);
+        let has = recipe.precision == Precision::F32 || device.supports_dtype(DType::BF16);
+        ensure!(has, "precision: this device has no bf16");
+        let network = network.with_precision(recipe.precision).on(device);
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
         let threads = if *device == Device::flex() { recipe.threads } else { 0 };
         let pools = (0..threads).map(pool).collect::<Result<_, _>>()?;
@@ -198,7 +200,17 @@ fn judges(recipe: &Recipe, source: &Source) -> Result<Vec<(usize, Batch)>> {
     rows.sort_unstable();
     rows.dedup();
     let batch = |rows| {
-        Ok((rows, source.sample(Bucket { rows, pages: JUDGED_PAGES, weight: 1.0, density: None, window: None })?))
+        Ok((
+            rows,
+            source.sample(Bucket {
+                rows,
+                pages: JUDGED_PAGES,
+                weight: 1.0,
+                density: None,
+                flow: None,
+                window: None,
+            })?,
+        ))
     };
     rows.into_iter().map(batch).collect()
 }
