@@ -101,11 +101,11 @@ mod tests {
             let y = linear(x.clone(), weight.clone().cast(dtype), Some(bias.clone()));
             assert_eq!(y.dtype(), DType::F32);
             let slopes = (y.clone() * factors.clone()).sum().backward();
-            let flat = |slope: Option<Tensor<2>>| slope.unwrap().flatten::<1>(0, 1).into_data();
+            let flat = |slope: Option<Tensor<2>>| slope.expect("autodiff tracks it").flatten::<1>(0, 1).into_data();
             [y.inner().flatten::<1>(0, 1).into_data(), flat(x.grad(&slopes)), flat(weight.grad(&slopes))]
         });
         for (exact, mixed) in exact.iter().zip(&mixed) {
-            assert_eq!(mixed.dtype, DType::F32);
+            assert_eq!(mixed.dtype(), DType::F32);
             let worst = exact.iter::<f32>().zip(mixed.iter::<f32>()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             let largest = exact.iter::<f32>().fold(0.0, |largest: f32, number| largest.max(number.abs()));
             // Numbers of bf16 are off by 2^-9 at most, sums of them by little more; they are not the same either.
