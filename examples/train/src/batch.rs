@@ -2,7 +2,7 @@
 
 use crate::{
     corpus::Corpus,
-    layout::{FONTS, Grid, Widths, font},
+    layout::{FONTS, Grid, Widths},
     pages::{COLUMNS, Drawing, Drawn, Layout, TOKEN},
     random::Random,
     recipe::{Arrangement, Bucket, Recipe, Window},
@@ -174,8 +174,8 @@ impl Source {
         };
         let prompts = recipe.tasks.iter().map(prompt).collect::<Result<_>>()?;
         let mut batches = recipe.stages.iter().flat_map(|stage| &stage.batches);
-        let names: &[&str] = if batches.any(|bucket| bucket.flow.is_some()) { &FONTS } else { &[] };
-        let fonts = names.iter().filter_map(|name| font(name)).map(|font| Ok((font.clone(), Widths::measure(&font)?)));
+        let wanted = batches.any(|bucket| bucket.flow.is_some());
+        let fonts = FONTS.iter().filter(|_| wanted).map(|(_, font)| Ok((font(), Widths::measure(&font())?)));
         let fonts = fonts.collect::<Result<_>>()?;
         Ok(Self { recipe: recipe.clone(), corpus, tokenizer, prompts, native, fonts })
     }

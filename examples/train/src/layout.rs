@@ -13,18 +13,11 @@ const MEASURED: (usize, f32) = (8, 64.0);
 /// Distance of two lines of text that flows, in sizes of the em.
 pub(crate) const LEADING: f32 = 1.25;
 
-/// The embedded fonts that have all of ASCII, by the names that recipes and the command line know.
-pub(crate) const FONTS: [&str; 3] = ["sans-mono", "sans", "serif"];
+/// A font's name and how it is come by.
+type Named = (&'static str, fn() -> Font);
 
-/// The font of a name.
-pub(crate) fn font(name: &str) -> Option<Font> {
-    match name {
-        "sans-mono" => Some(Font::sans_mono()),
-        "sans" => Some(Font::sans()),
-        "serif" => Some(Font::serif()),
-        _ => None,
-    }
-}
+/// The embedded fonts that have all of ASCII, by the names that the command line knows.
+pub(crate) const FONTS: [Named; 3] = [("sans-mono", Font::sans_mono), ("sans", Font::sans), ("serif", Font::serif)];
 
 /// Text that flows over a page in a font's own widths.
 pub(crate) fn flowing(font: Font, size: f32, [side, top]: [u32; 2], rows: usize) -> Style {
@@ -194,8 +187,8 @@ mod tests {
 
     #[test]
     fn text_that_flows_stands_where_its_ink_is() {
-        for name in FONTS {
-            let font = font(name).unwrap();
+        for (name, font) in FONTS {
+            let font = font();
             let style = flowing(font.clone(), 20.0, [12, 7], 8);
             let text = "The sailors, 37 of them, sang of home and of the rain that fell on Walworth. ".repeat(6);
             let typeset = Page::typeset(&text, &style).unwrap();

@@ -172,8 +172,11 @@ fn main() -> Result<()> {
 
 fn flow(text: &str) -> Result<(Font, f32), String> {
     let (name, size) = text.split_once(':').ok_or("it should be FONT:SIZE")?;
-    let font = layout::font(name).ok_or_else(|| format!("{name:?}: the fonts are {}", layout::FONTS.join(", ")))?;
-    Ok((font, size.parse().map_err(|_| format!("{size:?} is no number"))?))
+    let (_, font) = layout::FONTS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| format!("{name:?}: the fonts are {}", layout::FONTS.map(|(known, _)| known).join(", ")))?;
+    Ok((font(), size.parse().map_err(|_| format!("{size:?} is no number"))?))
 }
 
 fn density(text: &str) -> Result<[u32; 2], String> {
