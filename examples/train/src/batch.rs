@@ -184,18 +184,18 @@ impl Source {
     pub(crate) fn batch(&self, step: usize) -> Result<Batch> {
         let mut random = Random::new(self.recipe.seed, step as u64);
         let bucket = self.recipe.bucket(step, &mut random);
-        self.draw(bucket, &mut random)
+        self.draw(bucket, self.recipe.shares(step), &mut random)
     }
 
-    /// Filled pages that are always the same.
+    /// Pages that are always the same, with the shares of strings and of filled pages that the recipe has for all of its stages.
     pub(crate) fn sample(&self, bucket: Bucket) -> Result<Batch> {
         let mut random = Random::new(HELD_OUT_SEED, bucket.rows as u64);
-        self.draw(bucket, &mut random)
+        self.draw(bucket, [self.recipe.strings, self.recipe.full], &mut random)
     }
 
-    fn draw(&self, bucket: Bucket, random: &mut Random) -> Result<Batch> {
+    fn draw(&self, bucket: Bucket, [strings, full]: [f64; 2], random: &mut Random) -> Result<Batch> {
         let Bucket { rows, pages, .. } = bucket;
-        let Recipe { strings, full, arrangement, .. } = self.recipe;
+        let arrangement = self.recipe.arrangement;
         let density = bucket.density.unwrap_or(self.recipe.density);
         let layout = match bucket.flow {
             Some(flow) => Layout::Flow(flow, &self.fonts),

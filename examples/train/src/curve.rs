@@ -21,7 +21,8 @@ const LETTER: f32 = 13.0;
 /// A row of the table.
 struct Row {
     tokens: f64,
-    rows: usize,
+    /// Rows of tokens and kind of the pages.
+    pages: (usize, String),
     loss: f64,
     accuracy: f64,
 }
@@ -57,9 +58,9 @@ pub(crate) fn draw(run: &Path, picture: &Path) -> Result<()> {
     }
     write(&mut image, "cross entropy of a character", [left, top - 24.0], INK)?;
     write(&mut image, "characters foreseen, knowing those before", [left, top + PANEL - 24.0], INK)?;
-    let mut kinds: BTreeMap<usize, Vec<&Row>> = BTreeMap::new();
-    rows.iter().for_each(|row| kinds.entry(row.rows).or_default().push(row));
-    for (index, (height, rows)) in kinds.into_iter().enumerate() {
+    let mut kinds: BTreeMap<&(usize, String), Vec<&Row>> = BTreeMap::new();
+    rows.iter().for_each(|row| kinds.entry(&row.pages).or_default().push(row));
+    for (index, ((height, kind), rows)) in kinds.into_iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         let points = |value: fn(&Row) -> f64, panel: &Panel| -> Vec<[f64; 2]> {
             rows.iter().map(|row| [across(row.tokens), panel.at(value(row))]).collect()
@@ -68,9 +69,9 @@ pub(crate) fn draw(run: &Path, picture: &Path) -> Result<()> {
         line(&mut image, &points(|row| row.accuracy, &shares), colour);
         let label = match height {
             0 => "training".to_owned(),
-            height => format!("held out, {} px high", height * 64),
+            height => format!("held out, {} px high {kind}", height * 64),
         };
-        write(&mut image, &label, [right - 190.0, top + 6.0 + 18.0 * index as f64], colour)?;
+        write(&mut image, &label, [right - 240.0, top + 6.0 + 18.0 * index as f64], colour)?;
     }
     image.save(picture).with_context(|| picture.display().to_string())
 }
@@ -91,9 +92,13 @@ impl Panel {
 fn read(path: &Path) -> Result<Vec<Row>> {
     let table = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let row = |line: &str| {
-        let fields: Vec<f64> = line.split(',').map(|field| field.parse().unwrap_or(f64::NAN)).collect();
+        let fields: Vec<&str> = line.split(',').collect();
         let &[_, tokens, _, rows, _, loss, accuracy, ..] = fields.as_slice() else { return None };
-        Some(Row { tokens, rows: rows as usize, loss, accuracy })
+        let number = |field: &str| field.parse().unwrap_or(f64::NAN);
+        // Tables of older runs end with a number.
+        let kind = fields.last().filter(|field| field.parse::<f64>().is_err()).copied().unwrap_or_default();
+        let pages = (number(rows) as usize, kind.to_owned());
+        Some(Row { tokens: number(tokens), pages, loss: number(loss), accuracy: number(accuracy) })
     };
     let rows: Vec<Row> = table.lines().skip(1).filter_map(row).collect();
     ensure!(!rows.is_empty(), "{}: no rows yet", path.display());

@@ -2,6 +2,7 @@
 
 use crate::{
     network::{Figures, Part},
+    recipe::Bucket,
     state::Progress,
 };
 use anyhow::Result;
@@ -14,7 +15,7 @@ use std::{
 /// The table's name in a run's folder.
 pub(crate) const TABLE: &str = "log.csv";
 
-const HEAD: &str = "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,looks,looks_accuracy,shares,shares_accuracy,norm";
+const HEAD: &str = "step,tokens,seconds,rows,rate,loss,accuracy,patches,patches_accuracy,tokens_loss,tokens_accuracy,places,places_accuracy,looks,looks_accuracy,shares,shares_accuracy,norm,kind";
 
 /// Figures of a line.
 const FIGURES: usize = 13;
@@ -49,7 +50,7 @@ fn values(figures: &Figures) -> [f32; FIGURES] {
     values
 }
 
-/// The table of a run. Lines of training have 0 rows, those of held-out pages as many as these.
+/// The table of a run. Lines of training have 0 rows, those of held-out pages as many as these and, last, their kind.
 pub(crate) struct Log {
     file: File,
     last: Option<Progress>,
@@ -86,14 +87,16 @@ impl Log {
             100.0 * looked,
             100.0 * gathered,
         );
-        self.row(progress, 0, rate, means)
+        self.row(progress, (0, ""), rate, means)
     }
 
-    /// Figures of held-out pages of a height.
-    pub(crate) fn judged(&mut self, progress: &Progress, rows: usize, figures: &Figures) -> Result<()> {
-        let values = values(figures);
+    /// Figures of held-out pages of a kind.
+    pub(crate) fn judged(&mut self, progress: &Progress, bucket: &Bucket, figures: &Figures) -> Result<()> {
+        let (values, kind) = (values(figures), bucket.kind());
         println!(
-            "  held out, {rows} rows: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % looks {:.1} % shares {:.1} %",
+            "  held out, {} rows{}{kind}: loss {:.4} {:.2} % | patches {:.1} % tokens {:.1} % | places {:.1} % looks {:.1} % shares {:.1} %",
+            bucket.rows,
+            if kind.is_empty() { "" } else { ", " },
             values[0],
             100.0 * values[1],
             100.0 * values[3],
@@ -102,16 +105,23 @@ impl Log {
             100.0 * values[9],
             100.0 * values[11],
         );
-        self.row(progress, rows, f64::NAN, &values)
+        self.row(progress, (bucket.rows, &kind), f64::NAN, &values)
     }
 
-    fn row(&mut self, progress: &Progress, rows: usize, rate: f64, values: &[f32; FIGURES]) -> Result<()> {
+    /// A line for pages of so many rows and this kind.
+    fn row(
+        &mut self,
+        progress: &Progress,
+        (rows, kind): (usize, &str),
+        rate: f64,
+        values: &[f32; FIGURES],
+    ) -> Result<()> {
         let Progress { step, tokens, seconds } = progress;
         write!(self.file, "{step},{tokens},{seconds:.1},{rows},{rate:.3e}")?;
         for value in values {
             write!(self.file, ",{value:.5}")?;
         }
-        writeln!(self.file)?;
+        writeln!(self.file, ",{kind}")?;
         Ok(())
     }
 }

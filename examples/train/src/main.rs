@@ -12,6 +12,7 @@
 mod batch;
 mod corpus;
 mod curve;
+mod draw;
 mod evaluate;
 mod export;
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) struct Network {
     pub decoder: Decoder,
     pub adapters: Adapters,
     heads: Heads,
-    /// The vision stage as the checkpoint has it, if its towers do not learn.
+    /// The vision stage as it is while its towers do not learn.
     eyes: Option<Encoder>,
     /// The id of the token in front of everything.
     bos: u32,
@@ -91,9 +91,10 @@ impl Network {
         Self { encoder, decoder, adapters: Adapters::default(), heads, eyes: None, bos, mixed: false }.map(&mut Widen)
     }
 
-    /// The network with towers that do not learn, computed as inference does.
-    pub(crate) fn with_eyes(self, eyes: Encoder) -> Self {
-        Self { eyes: Some(eyes), ..self }
+    /// The network with towers that do not learn, which are computed as inference does, or with towers that do.
+    pub(crate) fn with_still_towers(self, still: bool) -> Self {
+        let eyes = still.then(|| self.eyes.unwrap_or_else(|| self.encoder.clone()));
+        Self { eyes, ..self }
     }
 
     /// The network with products of this precision.

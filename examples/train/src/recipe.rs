@@ -1,6 +1,6 @@
 //! What a run does: read from a JSON file, and kept with the run.
 
-use crate::{lora::Adapters, network::fits, random::Random};
+use crate::{draw::Draw, lora::Adapters, network::fits, random::Random};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -20,6 +20,9 @@ pub(crate) struct Recipe {
     /// A model folder: `config.json`, `tokenizer.json`, and weights to start from.
     pub model: PathBuf,
     pub start: Start,
+    /// First weights that are drawn otherwise than the library does, by beginnings or patterns of names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub draw: BTreeMap<String, Draw>,
     /// A model folder whose vision stage the run begins with, whatever `start` says of the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<PathBuf>,
@@ -143,17 +146,27 @@ pub(crate) struct Weights {
     pub shares: f32,
 }
 
-/// A part of the curriculum.
+/// A part of the curriculum. What it says itself counts in place of what the recipe says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stage {
     /// The first step that is not its own.
     pub until: usize,
     pub batches: Vec<Bucket>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strings: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<BTreeMap<String, f64>>,
 }
 
 /// Batches of one size.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bucket {
     /// Height of a page in tokens: 64 px each.
@@ -173,7 +186,7 @@ pub(crate) struct Bucket {
 }
 
 /// Parts of a page's text: the decoder reads what is before the text, and of the text these alone, at their true positions.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Window {
     /// Text tokens in all parts together; 0 leaves the decoder out.
@@ -193,6 +206,17 @@ fn tasks() -> BTreeMap<String, f64> {
     [("free-ocr", 0.7), ("markdown", 0.15), ("ocr-image", 0.15)].map(|(task, weight)| (task.to_owned(), weight)).into()
 }
 
+impl Bucket {
+    /// What is on its pages, where it is not what the recipe says.
+    pub(crate) fn kind(&self) -> String {
+        match (self.density, self.flow) {
+            (_, Some(Flow { sizes: [least, most], .. })) => format!("flow {least}-{most}"),
+            (Some([lines, characters]), None) => format!("{lines}x{characters}"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 impl Recipe {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -209,11 +233,17 @@ impl Recipe {
             }
         }
         ensure!(recipe.stages.iter().all(|stage| !stage.batches.is_empty()), "stages: each needs batches");
+        ensure!(recipe.draw.is_empty() || recipe.start == Start::Scratch, "draw: the start should be from scratch");
+        ensure!(recipe.draw.values().all(|draw| draw.common.abs() <= 1.0), "draw: common should be from -1 to 1");
         if let Some(lora) = &recipe.lora {
             ensure!(!lora.matrices.is_empty() && lora.rank > 0, "lora: at least one matrix, and a rank of at least 1");
             ensure!(lora.alpha.is_finite() && lora.alpha > 0.0, "lora: alpha should be more than 0");
             ensure!(recipe.start == Start::Warm, "lora: it needs weights to change, so the start should be warm");
-            ensure!(recipe.freeze.is_empty(), "freeze: beside lora it should be empty, all else is frozen then");
+            let frozen = recipe.stages.iter().any(|stage| stage.freeze.is_some());
+            ensure!(
+                recipe.freeze.is_empty() && !frozen,
+                "freeze: beside lora it should be empty, all else is frozen then"
+            );
         }
         Ok(recipe)
     }
@@ -223,10 +253,27 @@ impl Recipe {
         if self.lora.is_some() { Adapters::PREFIX } else { "" }
     }
 
-    /// Whether none of the two towers learns.
-    pub(crate) fn are_towers_frozen(&self) -> bool {
-        let frozen = |stage: &&str| self.freeze.iter().any(|name| name == stage);
+    /// Whether none of the two towers learns in a step.
+    pub(crate) fn are_towers_frozen(&self, step: usize) -> bool {
+        let frozen = |tower: &&str| self.freeze(step).iter().any(|name| name == tower);
         ["model.sam_model", "model.vision_model"].iter().all(frozen)
+    }
+
+    /// Parameters that stay as they are in a step.
+    pub(crate) fn freeze(&self, step: usize) -> &[String] {
+        self.stage(step).and_then(|stage| stage.freeze.as_ref()).unwrap_or(&self.freeze)
+    }
+
+    /// What the parts of the loss count in a step.
+    pub(crate) fn weights(&self, step: usize) -> Weights {
+        self.stage(step).and_then(|stage| stage.weights).unwrap_or(self.weights)
+    }
+
+    /// The shares of pages with random strings and of those that are filled, in a step.
+    pub(crate) fn shares(&self, step: usize) -> [f64; 2] {
+        let stage = self.stage(step);
+        let (strings, full) = (stage.and_then(|stage| stage.strings), stage.and_then(|stage| stage.full));
+        [strings.unwrap_or(self.strings), full.unwrap_or(self.full)]
     }
 
     /// The number of steps.
@@ -234,16 +281,21 @@ impl Recipe {
         self.stages.last().map_or(0, |stage| stage.until)
     }
 
+    /// The stage of a step.
+    fn stage(&self, step: usize) -> Option<&Stage> {
+        self.stages.iter().find(|stage| step < stage.until).or(self.stages.last())
+    }
+
     /// The batch of a step.
     pub(crate) fn bucket(&self, step: usize, random: &mut Random) -> Bucket {
-        let stage = self.stages.iter().find(|stage| step < stage.until).or(self.stages.last());
-        let batches = stage.map_or(&[][..], |stage| &stage.batches);
+        let batches = self.stage(step).map_or(&[][..], |stage| &stage.batches);
         batches[random.weighted(batches.iter().map(|bucket| bucket.weight))]
     }
 
-    /// What a parameter's learning rate is multiplied with.
-    pub(crate) fn factor(&self, name: &str) -> f64 {
-        self.rates.iter().find(|(pattern, _)| fits(pattern, name)).map_or(1.0, |(_, factor)| *factor)
+    /// What a parameter's learning rate is multiplied with in a step.
+    pub(crate) fn factor(&self, step: usize, name: &str) -> f64 {
+        let rates = self.stage(step).and_then(|stage| stage.rates.as_ref()).unwrap_or(&self.rates);
+        rates.iter().find(|(pattern, _)| fits(pattern, name)).map_or(1.0, |(_, factor)| *factor)
     }
 
     /// The learning rate of a step.

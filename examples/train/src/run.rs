@@ -3,6 +3,7 @@
 use crate::{
     batch::{Batch, Source},
     corpus::{Corpus, Split},
+    draw::Redraw,
     log::{Averages, Log},
     lora::Adapters,
     network::{Figures, Network, Track},
@@ -61,13 +62,9 @@ impl Trainer {
         if let Some(folder) = &recipe.encoder {
             stages.0 = loader(folder).load()?.encoder().clone();
         }
-        let eyes = recipe.are_towers_frozen().then(|| stages.0.clone());
         let tokenizer = tokenizer(recipe)?;
         Device::flex().seed(recipe.seed);
-        let mut network = Network::new(stages, recipe.density, tokenizer.bos());
-        if let Some(eyes) = eyes {
-            network = network.with_eyes(eyes);
-        }
+        let mut network = Network::new(stages, recipe.density, tokenizer.bos()).map(&mut Redraw(&recipe.draw));
         if let Some(lora) = &recipe.lora {
             network.adapters = Adapters::new(lora, &network.decoder, recipe.seed)?;
         }
@@ -87,7 +84,8 @@ impl Trainer {
 
     /// One step.
     pub(crate) fn step(mut self, batch: &Batch, step: usize) -> (Self, Figures) {
-        let (mut slopes, mut figures) = self.slopes(batch);
+        self.network = self.network.with_still_towers(self.recipe.are_towers_frozen(step));
+        let (mut slopes, mut figures) = self.slopes(batch, step);
         figures.norm = norm(&slopes);
         if figures.norm > self.recipe.rate.clip {
             let factor = self.recipe.rate.clip / figures.norm;
@@ -96,19 +94,20 @@ impl Trainer {
         let mut values = Values::default();
         let network = self.network.map(&mut values);
         let (recipe, rate) = (&self.recipe, self.recipe.rate(step));
-        let changed = self.optimizer.step(values.0, slopes, |name| rate * recipe.factor(name));
+        let changed = self.optimizer.step(values.0, slopes, |name| rate * recipe.factor(step, name));
         self.network = network.map(&mut Put(changed));
         (self, figures)
     }
 
-    /// The slopes of a batch's loss, a part of the pages on each thread of the CPU.
-    fn slopes(&self, batch: &Batch) -> (Slopes, Figures) {
+    /// The slopes of the loss that a step has of a batch, a part of the pages on each thread of the CPU.
+    fn slopes(&self, batch: &Batch, step: usize) -> (Slopes, Figures) {
+        let (frozen, weights) = (self.recipe.freeze(step), self.recipe.weights(step));
         let totals = batch.totals();
         let parts = batch.parts(self.pools.len());
         let slopes_of = &|part: &Batch| {
-            let mut track = Track { among: self.recipe.trained(), frozen: &self.recipe.freeze };
+            let mut track = Track { among: self.recipe.trained(), frozen };
             let network = self.network.clone().map(&mut track);
-            let outcome = network.forward(part, totals, self.recipe.weights);
+            let outcome = network.forward(part, totals, weights);
             let mut collect = Collect { gradients: outcome.loss.backward(), found: Slopes::new() };
             network.map(&mut collect);
             (collect.found, outcome.figures)
@@ -136,9 +135,9 @@ impl Trainer {
         found.into_iter().fold((Slopes::new(), Figures::default()), add)
     }
 
-    /// Figures of a batch.
-    pub(crate) fn judge(&self, batch: &Batch) -> Figures {
-        self.network.forward(batch, batch.totals(), self.recipe.weights).figures
+    /// Figures of a batch after so many steps.
+    pub(crate) fn judge(&self, batch: &Batch, steps: usize) -> Figures {
+        self.network.forward(batch, batch.totals(), self.recipe.weights(steps.saturating_sub(1))).figures
     }
 }
 
@@ -186,33 +185,25 @@ pub(crate) fn train(folder: &Path, recipe: Option<&Path>, pace: Pace, device: &D
         }
         if progress.step.is_multiple_of(pace.save) || progress.step == end {
             trainer.network = state::save(folder, trainer.network, &trainer.optimizer, progress)?;
-            for (rows, judge) in &judges {
-                log.judged(&progress, *rows, &trainer.judge(judge))?;
+            for (bucket, judge) in &judges {
+                log.judged(&progress, bucket, &trainer.judge(judge, progress.step))?;
             }
         }
     }
     Ok(())
 }
 
-/// Held-out batches of the smallest and the largest pages of a recipe.
-fn judges(recipe: &Recipe, source: &Source) -> Result<Vec<(usize, Batch)>> {
-    let mut rows: Vec<usize> = recipe.stages.iter().flat_map(|stage| stage.batches.iter().map(|b| b.rows)).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    let batch = |rows| {
-        Ok((
-            rows,
-            source.sample(Bucket {
-                rows,
-                pages: JUDGED_PAGES,
-                weight: 1.0,
-                density: None,
-                flow: None,
-                window: None,
-            })?,
-        ))
-    };
-    rows.into_iter().map(batch).collect()
+/// A held-out batch of each kind of pages that a recipe has, smaller pages first.
+fn judges(recipe: &Recipe, source: &Source) -> Result<Vec<(Bucket, Batch)>> {
+    let mut kinds: Vec<Bucket> = Vec::new();
+    for bucket in recipe.stages.iter().flat_map(|stage| &stage.batches) {
+        let kind = Bucket { pages: JUDGED_PAGES, weight: 1.0, window: None, ..*bucket };
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds.sort_by_key(|kind| kind.rows);
+    kinds.into_iter().map(|kind| Ok((kind, source.sample(kind)?))).collect()
 }
 
 /// Puts the recipe and the model's side files into the run's folder; the recipe of a run that goes on may have changed.

@@ -84,7 +84,7 @@ fn a_killed_run_goes_on_to_the_same_weights_and_losses() {
     fs::write(table_of(&broken), lines).unwrap();
     train(&broken, None, pace, &Device::flex()).unwrap();
     assert_eq!(table(&straight), table(&broken));
-    assert_eq!(table(&straight).len(), 1 + 4 + 2 * 2);
+    assert_eq!(table(&straight).len(), 1 + 4 + 2 * 3);
     for file in ["weights.safetensors", "optimizer.safetensors"] {
         let [a, b] = [&straight, &broken].map(|run| fs::read(run.join("step-00000008").join(file)).unwrap());
         assert!(a == b, "{file} differs");
@@ -147,11 +147,11 @@ fn a_step_on_a_gpu_is_that_of_the_cpu() {
 fn compare_step(recipe: &Recipe, batch: &Batch) {
     let [cpu, gpu] = [Device::flex(), deepseek_ocr::device("wgpu").unwrap()].map(|device| {
         let trainer = Trainer::new(recipe, &device).unwrap();
-        let (slopes, figures) = trainer.slopes(batch);
+        let (slopes, figures) = trainer.slopes(batch, 3);
         let slopes: Vec<(String, Vec<f32>)> =
             slopes.into_iter().map(|(name, slope)| (name, slope.into_data().iter::<f32>().collect())).collect();
         let (trainer, _) = trainer.step(batch, 3);
-        (slopes, figures, trainer.judge(batch))
+        (slopes, figures, trainer.judge(batch, 3))
     });
     for (cpu, gpu) in [(cpu.1, gpu.1), (cpu.2, gpu.2)] {
         let mut pairs = cpu.parts().into_iter().zip(gpu.parts());
@@ -270,7 +270,7 @@ fn a_killed_run_of_adapters_goes_on_to_the_same_weights_and_losses() {
     }
     train(&broken, None, pace, &Device::flex()).unwrap();
     assert_eq!(table(&straight), table(&broken));
-    assert_eq!(table(&straight).len(), 1 + 4 + 2 * 2);
+    assert_eq!(table(&straight).len(), 1 + 4 + 2 * 3);
     for file in &files("step-00000008")[..2] {
         let [a, b] = [&straight, &broken].map(|run| fs::read(run.join(file)).unwrap());
         assert!(a == b, "{} differs", file.display());

@@ -50,6 +50,88 @@ fn text_that_flows_is_taught_with_where_it_stands() {
     }
 }
 
+/// Changes fields of the two stages of a recipe.
+fn change_stages(recipe: &Path, fields: [Value; 2]) {
+    let mut changed: Value = serde_json::from_slice(&fs::read(recipe).unwrap()).unwrap();
+    for (stage, fields) in fields.iter().enumerate() {
+        for (name, value) in fields.as_object().unwrap() {
+            changed["stages"][stage][name] = value.clone();
+        }
+    }
+    fs::write(recipe, changed.to_string()).unwrap();
+}
+
+/// The two towers.
+const TOWERS: [&str; 2] = ["model.sam_model", "model.vision_model"];
+
+#[test]
+fn what_a_stage_says_counts_in_place_of_what_the_recipe_says() {
+    let (_folder, path) = workplace(6);
+    let weights = json!({ "balance": 0.01, "patches": 0.0, "tokens": 0.0, "places": 0.2, "looks": 0.2 });
+    let first = json!({ "freeze": TOWERS, "strings": 1.0, "weights": weights, "rates": { "model.layers.0.": 0.0 } });
+    change_stages(&path, [first, json!({ "full": 1.0 })]);
+    let recipe = Recipe::read(&path).unwrap();
+    assert_eq!([2, 3].map(|step| recipe.shares(step)), [[1.0, 0.5], [0.3, 1.0]]);
+    assert_eq!([2, 3].map(|step| recipe.weights(step).places), [0.2, 0.0]);
+    let (early, late) = (around_steps(&path, 3), around_steps(&path, 4));
+    let still = |name: &str| TOWERS.iter().any(|tower| name.starts_with(tower)) || name.starts_with("model.layers.0.");
+    let (early, late) = (changed(&early), changed(&late));
+    assert!(early.len() > 10 && !early.iter().any(|name| still(name)), "{early:?}");
+    assert!(TOWERS.iter().all(|tower| late.iter().any(|name| name.starts_with(tower))), "{late:?}");
+    // It asked for places, which the second does not.
+    assert!(early.iter().any(|name| name.starts_with("auxiliary.places.")));
+}
+
+#[test]
+fn a_run_that_is_killed_while_its_towers_are_still_goes_on_to_the_same_weights() {
+    let (folder, recipe) = workplace(8);
+    change_stages(&recipe, [json!({}), json!({ "freeze": TOWERS })]);
+    let pace = Pace { log: 2, save: 2, stop: None };
+    let [straight, broken] = ["straight", "broken"].map(|name| folder.path().join(name));
+    train(&straight, Some(&recipe), pace, &Device::flex()).unwrap();
+    train(&broken, Some(&recipe), Pace { stop: Some(6), ..pace }, &Device::flex()).unwrap();
+    train(&broken, None, pace, &Device::flex()).unwrap();
+    assert_eq!(table(&straight), table(&broken));
+    let [straight, broken] =
+        [straight, broken].map(|run| state::weights(&state::newest(&run).unwrap().unwrap()).unwrap());
+    assert!(changed(&[straight, broken]).is_empty());
+}
+
+#[test]
+fn a_run_is_judged_by_each_kind_of_its_pages() {
+    let (folder, recipe) = workplace(4);
+    change(&recipe, &in_blocks());
+    let run = folder.path().join("run");
+    train(&run, Some(&recipe), Pace { log: 2, save: 2, stop: Some(2) }, &Device::flex()).unwrap();
+    let kinds: Vec<String> =
+        table(&run).iter().skip(1).map(|line| line.rsplit(',').next().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["", "", "flow 16-20"]);
+    let curve = folder.path().join("curve.png");
+    crate::curve::draw(&run, &curve).unwrap();
+    assert!(image::open(curve).unwrap().width() > 900);
+}
+
+#[test]
+fn first_weights_are_drawn_as_the_recipe_says() {
+    let (_folder, recipe) = workplace(4);
+    let plain = around_steps(&recipe, 0)[0].clone();
+    let queries = "model.layers.0.self_attn.q_proj.weight";
+    change(&recipe, &json!({ "draw": { queries: { "times": 2.0 } } }));
+    let drawn = around_steps(&recipe, 0)[0].clone();
+    assert_eq!(changed(&[plain.clone(), drawn.clone()]), [queries]);
+    let twice: Vec<f32> = plain[queries].iter::<f32>().map(|value| 2.0 * value).collect();
+    assert_eq!(drawn[queries].iter::<f32>().collect::<Vec<_>>(), twice);
+    for (fields, named) in
+        [(json!({ "start": "warm" }), "scratch"), (json!({ "draw": { queries: { "common": 2.0 } } }), "common")]
+    {
+        let (_folder, recipe) = workplace(4);
+        change(&recipe, &json!({ "draw": { queries: { "times": 2.0 } } }));
+        change(&recipe, &fields);
+        let error = format!("{:#}", Recipe::read(&recipe).unwrap_err());
+        assert!(error.contains(named), "{error}");
+    }
+}
+
 #[test]
 fn a_rate_of_nothing_changes_nothing() {
     let (_folder, recipe) = workplace(4);
@@ -99,7 +181,7 @@ fn mixed_precision_has_the_slopes_of_f32_but_for_the_rounding() {
     let batch = Source::new(&recipe, corpus, tokenizer(&recipe).unwrap(), 8).unwrap().batch(3).unwrap();
     let [exact, mixed] = [Precision::F32, Precision::Bf16].map(|precision| {
         let trainer = Trainer::new(&Recipe { precision, ..recipe.clone() }, &Device::flex()).unwrap();
-        trainer.slopes(&batch)
+        trainer.slopes(&batch, 3)
     });
     assert!((exact.1.text.loss - mixed.1.text.loss).abs() < 0.01 * exact.1.text.loss);
     assert!(exact.1.text.loss != mixed.1.text.loss && exact.0.keys().eq(mixed.0.keys()));
