@@ -2,10 +2,11 @@
 
 use crate::{
     corpus::Corpus,
+    curriculum::{Bucket, Window},
     layout::{FONTS, Grid, Widths},
     pages::{COLUMNS, Drawing, Drawn, Layout, TOKEN},
     random::Random,
-    recipe::{Arrangement, Bucket, Recipe, Window},
+    recipe::{Arrangement, Recipe},
 };
 use anyhow::Result;
 use deepseek_ocr::{Font, Task, Tokenizer};

@@ -1,6 +1,6 @@
 //! First weights that are drawn otherwise than the library does.
 
-use crate::network::fits;
+use crate::parameters::fits;
 use burn::tensor::{Distribution, Tensor};
 use deepseek_ocr_core::Parameters;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! A state of a run as a model folder in the released format.
 
 use crate::{
-    network::{Network, fits},
+    network::Network,
     optimizer::Tensors,
+    parameters::fits,
     recipe::Recipe,
     run::{self, Trainer},
     state::{self, Taken},

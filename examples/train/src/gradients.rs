@@ -10,7 +10,8 @@ use crate::{
     batch::{Batch, Totals},
     guide,
     heads::{Heads, asked_for, cross_entropy},
-    network::{Track, unevenness},
+    network::unevenness,
+    parameters::Track,
     random::Random,
 };
 use burn::{

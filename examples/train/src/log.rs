@@ -1,8 +1,8 @@
 //! What a run tells: lines on the terminal and a table.
 
 use crate::{
+    curriculum::Bucket,
     network::{Figures, Part},
-    recipe::Bucket,
     state::Progress,
 };
 use anyhow::Result;

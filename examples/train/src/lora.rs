@@ -2,7 +2,7 @@
 //!
 //! What is computed with is made for each step by a mapper over the decoder's parameters, so its modules know nothing of it.
 
-use crate::{network::fits, random::Random, recipe::Lora};
+use crate::{parameters::fits, random::Random, recipe::Lora};
 use anyhow::{Result, ensure};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use deepseek_ocr_core::Parameters;

@@ -11,6 +11,7 @@
 
 mod batch;
 mod corpus;
+mod curriculum;
 mod curve;
 mod draw;
 mod evaluate;
@@ -25,6 +26,7 @@ mod lora;
 mod network;
 mod optimizer;
 mod pages;
+mod parameters;
 mod random;
 mod recipe;
 mod run;

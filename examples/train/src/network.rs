@@ -5,13 +5,13 @@ use crate::{
     guide,
     heads::{Heads, Judged, asked_for, cross_entropy, ints},
     lora::Adapters,
-    optimizer::is_matrix,
     pages::{COLUMNS, TOKEN},
+    parameters::{Narrow, Widen},
     recipe::{Precision, Weights},
 };
 use burn::{
     module::Module,
-    tensor::{DType, Device, FloatDType, Tensor, TensorData},
+    tensor::{DType, Device, Tensor, TensorData},
 };
 use deepseek_ocr_core::{Names, Parameters};
 use deepseek_ocr_decoder::{Choice, Decoder, Taught};
@@ -246,67 +246,4 @@ pub(crate) fn unevenness(choice: Choice) -> Tensor<1> {
     let shares: Tensor<2> =
         Tensor::from_data(TensorData::new(shares, [1, experts]), (&choice.probabilities.device(), DType::F32));
     (choice.probabilities * shares).sum() / positions as f32
-}
-
-/// Makes parameters f32.
-struct Widen;
-
-impl Parameters for Widen {
-    fn parameter<const D: usize>(&mut self, _name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
-    }
-}
-
-/// Rounds the matrices of products to bf16; slopes come back to what they were rounded from.
-struct Narrow;
-
-impl Parameters for Narrow {
-    fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        if D == 2 && is_matrix(name, D) { tensor.cast(FloatDType::BF16) } else { tensor }
-    }
-}
-
-/// Lets autodiff track the parameters that are trained.
-pub(crate) struct Track<'a> {
-    /// How their names begin.
-    pub among: &'a str,
-    /// Patterns of those that are not, for all that.
-    pub frozen: &'a [String],
-}
-
-impl Parameters for Track<'_> {
-    fn parameter<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        let frozen = !name.starts_with(self.among) || self.frozen.iter().any(|pattern| fits(pattern, name));
-        if frozen { tensor.autodiff() } else { tensor.autodiff().require_grad() }
-    }
-}
-
-/// Whether a name fits a pattern, in which `*` stands for anything; a pattern without one is a beginning.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return true };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_are_beginnings_or_have_stars() {
-        assert!(fits("model.layers.1", "model.layers.1.mlp.gate.weight") && !fits("layers", "model.layers.1"));
-        assert!(
-            fits("*.mlp.*weight", "model.layers.1.mlp.gate.weight")
-                && !fits("*.mlp.*bias", "model.layers.1.mlp.gate.weight")
-        );
-        assert!(fits("*", "lm_head.weight") && !fits("*_head", "lm_head.weight"));
-    }
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     corpus::{self, Corpus},
+    curriculum::Flow,
     layout::{LEADING, Spot, Widths, flowing, in_flow, on_grid},
     random::Random,
-    recipe::{Arrangement, Flow},
+    recipe::Arrangement,
 };
 use deepseek_ocr::{Font, Margins, Page, Style};
 

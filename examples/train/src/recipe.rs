@@ -1,6 +1,12 @@
 //! What a run does: read from a JSON file, and kept with the run.
 
-use crate::{draw::Draw, lora::Adapters, network::fits, random::Random};
+use crate::{
+    curriculum::{Bucket, Stage},
+    draw::Draw,
+    lora::Adapters,
+    parameters::fits,
+    random::Random,
+};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -81,16 +87,6 @@ pub(crate) enum Arrangement {
     Blocks,
 }
 
-/// Text that flows, in the font's own widths: one of the three embedded fonts with all of ASCII a page.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Flow {
-    /// The smallest and the largest em, in pixels; whole numbers between them are drawn.
-    pub sizes: [f32; 2],
-    /// The smallest and the largest margin to the sides and above, in pixels.
-    pub margins: [u32; 2],
-}
-
 /// Where a run's first weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -146,75 +142,8 @@ pub(crate) struct Weights {
     pub shares: f32,
 }
 
-/// A part of the curriculum. What it says itself counts in place of what the recipe says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Stage {
-    /// The first step that is not its own.
-    pub until: usize,
-    pub batches: Vec<Bucket>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strings: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub full: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Weights>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub freeze: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rates: Option<BTreeMap<String, f64>>,
-}
-
-/// Batches of one size.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Bucket {
-    /// Height of a page in tokens: 64 px each.
-    pub rows: usize,
-    pub pages: usize,
-    /// How often such a batch is drawn.
-    pub weight: f64,
-    /// Lines and characters to a vision token where they are not the recipe's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub density: Option<[u32; 2]>,
-    /// Text that flows, in place of a density.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flow: Option<Flow>,
-    /// Which part of the text the decoder is asked for; without it, all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<Window>,
-}
-
-/// Parts of a page's text: the decoder reads what is before the text, and of the text these alone, at their true positions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Window {
-    /// Text tokens in all parts together; 0 leaves the decoder out.
-    pub tokens: usize,
-    /// They lie within so many of the text's first tokens.
-    pub within: usize,
-    /// Parts, each of which begins anywhere; fewer tokens are asked for where they meet.
-    #[serde(default = "one")]
-    pub parts: usize,
-}
-
-fn one() -> usize {
-    1
-}
-
 fn tasks() -> BTreeMap<String, f64> {
     [("free-ocr", 0.7), ("markdown", 0.15), ("ocr-image", 0.15)].map(|(task, weight)| (task.to_owned(), weight)).into()
-}
-
-impl Bucket {
-    /// What is on its pages, where it is not what the recipe says.
-    pub(crate) fn kind(&self) -> String {
-        match (self.density, self.flow) {
-            (_, Some(Flow { sizes: [least, most], .. })) => format!("flow {least}-{most}"),
-            (Some([lines, characters]), None) => format!("{lines}x{characters}"),
-            (None, None) => String::new(),
-        }
-    }
 }
 
 impl Recipe {
@@ -224,14 +153,7 @@ impl Recipe {
         let rises = recipe.stages.windows(2).all(|pair| pair[0].until < pair[1].until);
         ensure!(rises && !recipe.stages.is_empty(), "stages: each should end later than the one before");
         ensure!(recipe.threads > 0, "threads: at least 1");
-        for bucket in recipe.stages.iter().flat_map(|stage| &stage.batches) {
-            ensure!(bucket.rows > 0 && bucket.pages > 0, "batches: rows and pages should be at least 1");
-            if let Some(Flow { sizes: [least, most], margins }) = bucket.flow {
-                ensure!(least >= 6.0 && most >= least && most <= 64.0, "flow: sizes should rise, from 6 to 64 px");
-                ensure!(margins[1] >= margins[0] && margins[1] <= 128, "flow: margins should rise, to 128 px at most");
-                ensure!(bucket.density.is_none(), "flow: it stands in place of a density");
-            }
-        }
+        recipe.stages.iter().flat_map(|stage| &stage.batches).try_for_each(Bucket::check)?;
         ensure!(recipe.stages.iter().all(|stage| !stage.batches.is_empty()), "stages: each needs batches");
         ensure!(recipe.draw.is_empty() || recipe.start == Start::Scratch, "draw: the start should be from scratch");
         ensure!(recipe.draw.values().all(|draw| draw.common.abs() <= 1.0), "draw: common should be from -1 to 1");

@@ -3,12 +3,14 @@
 use crate::{
     batch::{Batch, Source},
     corpus::{Corpus, Split},
+    curriculum::Bucket,
     draw::Redraw,
     log::{Averages, Log},
     lora::Adapters,
-    network::{Figures, Network, Track},
+    network::{Figures, Network},
     optimizer::{Collect, Optimizer, Put, Slopes, Values},
-    recipe::{Bucket, Precision, Recipe, Start},
+    parameters::Track,
+    recipe::{Precision, Recipe, Start},
     state::{self, Progress},
 };
 use anyhow::{Context, Result, ensure};

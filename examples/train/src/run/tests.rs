@@ -228,7 +228,7 @@ fn what_is_frozen_keeps_its_bits() {
     let values = around_steps(&recipe, 3);
     let changed = changed(&values);
     let frozen: Vec<_> =
-        values[0].keys().filter(|name| patterns.iter().any(|pattern| crate::network::fits(pattern, name))).collect();
+        values[0].keys().filter(|name| patterns.iter().any(|pattern| crate::parameters::fits(pattern, name))).collect();
     assert!(frozen.len() > 30, "{frozen:?}");
     // Text in lines does not ask these heads.
     let idle = ["auxiliary.places.", "auxiliary.shares.", "auxiliary.letters."];
