@@ -57,6 +57,34 @@ pub(crate) struct Frame {
     pitch: i64,
 }
 
+/// How the space between the margins is divided.
+struct Division {
+    columns: i64,
+    /// Width of a column.
+    column: i64,
+    /// Between two columns.
+    gutter: i64,
+    /// Height of what is filled before the next.
+    band: i64,
+}
+
+impl Division {
+    /// That of a space of this width and height, with lines so far from each other.
+    fn of(style: &Style, [width, height]: [i64; 2], pitch: i64) -> Self {
+        let side = pixels(TOKEN_SIDE);
+        if let Arrangement::Blocks { .. } = style.arrangement {
+            return Self { columns: width.div_euclid(side), column: width.min(side), gutter: 0, band: side };
+        }
+        let (columns, gutter) = (i64::from(style.columns), pixels(style.gutter));
+        let column = (width - (columns - 1) * gutter).div_euclid(columns);
+        Self { columns, column, gutter, band: height.max(pitch) }
+    }
+}
+
+fn pixels(count: u32) -> i64 {
+    i64::from(count) * PIXEL
+}
+
 impl Frame {
     /// # Errors
     /// [`Error::InvalidStyle`], naming the setting.
@@ -72,16 +100,11 @@ impl Frame {
             }
         };
         let margins = style.margins;
-        let pixels = |count: u32| i64::from(count) * PIXEL;
-        let (width, height) = (
+        let space = [
             pixels(style.width) - pixels(margins.left) - pixels(margins.right),
             pixels(style.height) - pixels(margins.top) - pixels(margins.bottom),
-        );
-        let blocks = matches!(style.arrangement, Arrangement::Blocks { .. });
-        let side = pixels(TOKEN_SIDE);
-        let columns = if blocks { width.div_euclid(side) } else { i64::from(style.columns) };
-        let gutter = if blocks { 0 } else { pixels(style.gutter) };
-        let column = if blocks { width.min(side) } else { (width - (columns - 1) * gutter).div_euclid(columns) };
+        ];
+        let Division { columns, column, gutter, band } = Division::of(style, space, pitch);
         // A wide character must fit.
         let least = cell.map_or(size * PIXEL / 64, |cell| 2 * cell);
         if column < least {
@@ -89,10 +112,10 @@ impl Frame {
             let expected = format!("at least {:.1} px between margins and gutters", least as f64 / PIXEL as f64);
             return Err(Error::invalid_style("each column", found, expected));
         }
-        let band = if blocks { side } else { height.max(pitch) };
-        let bands = usize::try_from(height.div_euclid(band)).unwrap_or(0);
+        let blocks = matches!(style.arrangement, Arrangement::Blocks { .. });
+        let bands = usize::try_from(space[1].div_euclid(band)).unwrap_or(0);
         if bands == 0 || columns == 0 {
-            return Err(no_room(blocks, [width, height], if blocks { side } else { pitch }));
+            return Err(no_room(blocks, space, if blocks { band } else { pitch }));
         }
         let (ascent, descent) = (scaled(font.line().ascent), scaled(font.line().descent));
         let stride = column + gutter;
