@@ -12,7 +12,7 @@ use crate::{
     heads::{Heads, asked_for, cross_entropy},
     network::unevenness,
     parameters::Track,
-    random::Random,
+    random::{self, Random},
 };
 use burn::{
     module::{Module, ModuleDisplay, Param},
@@ -162,6 +162,7 @@ pub(crate) fn decoder() -> DecoderConfig {
 
 #[test]
 fn linear_layers() {
+    let _alone = random::alone();
     check(StoredLinearConfig::new(5, 3).init(&Device::flex()), &[20], |case| {
         case.module.forward(case.input(0, [4, 5]))
     });
@@ -169,6 +170,7 @@ fn linear_layers() {
 
 #[test]
 fn embeddings() {
+    let _alone = random::alone();
     check(TokenEmbedding::new(6, 4, &Device::flex()), &[], |case| {
         let device = case.module.weight.val().device();
         case.module.forward(Tensor::<1, Int>::from_data([1, 5, 1], (&device, DType::I32)))
@@ -177,12 +179,14 @@ fn embeddings() {
 
 #[test]
 fn norms() {
+    let _alone = random::alone();
     check(LayerNormConfig::new(6).init(&Device::flex()), &[12], |case| case.module.forward(case.input(0, [2, 6])));
     check(RmsNormConfig::new(6).init(&Device::flex()), &[12], |case| case.module.forward(case.input(0, [2, 6])));
 }
 
 #[test]
 fn attention_in_windows_that_overhang_and_over_the_whole() {
+    let _alone = random::alone();
     use deepseek_ocr_encoder::ops::rel_pos_attention;
     let layer = StoredLinearConfig::new(8, 24).init(&Device::flex());
     for [high, wide] in [[2, 2], [3, 5], [4, 4]] {
@@ -196,6 +200,7 @@ fn attention_in_windows_that_overhang_and_over_the_whole() {
 
 #[test]
 fn attention_over_all_tokens() {
+    let _alone = random::alone();
     check(none(), &[2 * 5 * 24], |case| {
         deepseek_ocr_encoder::ops::attention(Precision::Exact, case.input(0, [2, 5, 24]), 2)
     });
@@ -203,6 +208,7 @@ fn attention_over_all_tokens() {
 
 #[test]
 fn the_towers_feed_forward_layers() {
+    let _alone = random::alone();
     let [up, down] =
         [StoredLinearConfig::new(4, 7).init(&Device::flex()), StoredLinearConfig::new(7, 3).init(&Device::flex())];
     for activation in [Activation::GeluErf, Activation::QuickGelu] {
@@ -215,6 +221,7 @@ fn the_towers_feed_forward_layers() {
 
 #[test]
 fn convolutions() {
+    let _alone = random::alone();
     let encoder = encoder();
     check(encoder.sam.patch_embed.clone(), &[3 * 32 * 48], |case| case.module.forward(case.input(0, [1, 3, 32, 48])));
     check(encoder.sam.neck.clone(), &[4 * 4 * 8], |case| case.module.forward(case.input(0, [1, 4, 4, 8])));
@@ -223,6 +230,7 @@ fn convolutions() {
 
 #[test]
 fn the_towers_with_positions_of_a_part() {
+    let _alone = random::alone();
     let encoder = encoder();
     check(encoder.sam.blocks.clone(), &[2 * 4 * 8 * 8], |case| {
         case.module.iter().fold(case.input(0, [2, 4, 8, 8]), |x, block| block.forward_part(x))
@@ -236,6 +244,7 @@ fn the_towers_with_positions_of_a_part() {
 
 #[test]
 fn rotations_and_causal_attention() {
+    let _alone = random::alone();
     let (rope, heads, width) = (Rope::new(8, 4, 100.0, &Device::flex()), 2, 4);
     check(none(), &[heads * 5 * width; 3], |case| {
         let [q, k, v] = [0, 1, 2].map(|part| case.input(part, [heads, 5, width]));
@@ -246,6 +255,7 @@ fn rotations_and_causal_attention() {
 
 #[test]
 fn dense_layers_and_mixtures_with_their_routing() {
+    let _alone = random::alone();
     let decoder = decoder().init(&Device::flex());
     for block in decoder.layers.clone() {
         match block.mlp {
@@ -262,6 +272,7 @@ fn dense_layers_and_mixtures_with_their_routing() {
 
 #[test]
 fn whole_blocks_over_sequences() {
+    let _alone = random::alone();
     check(decoder().init(&Device::flex()), &[2 * 4 * 8], |case| {
         let taught = case.module.forward(case.input(0, [2, 4, 8]), &[0, 1, 2, 5]);
         case.module.logits_together(taught.last().reshape([8, 8]))
@@ -289,6 +300,7 @@ fn batch() -> Batch {
 
 #[test]
 fn auxiliary_losses() {
+    let _alone = random::alone();
     // Without experts: the slope jumps where a position takes another one, and their own slopes are checked above.
     let config = DecoderConfig { layers: 3, dense_layers: 3, context: 40, ..decoder() };
     let decoder = config.init(&Device::flex());
@@ -312,6 +324,7 @@ fn auxiliary_losses() {
 
 #[test]
 fn losses() {
+    let _alone = random::alone();
     check(none(), &[4 * 6], |case| {
         cross_entropy(case.input(0, [4, 6]), &[5, 0, 3, 1], &[true, true, false, true], 3).0
     });

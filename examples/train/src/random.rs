@@ -1,5 +1,13 @@
 //! Random numbers that depend on a seed and a place alone, so that a run that goes on draws what it would have drawn.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Burn's generator on the CPU is one for the process: who wants the same numbers from it again keeps others away meanwhile.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// SplitMix64.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {

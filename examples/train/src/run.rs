@@ -10,6 +10,7 @@ use crate::{
     network::{Figures, Network},
     optimizer::{Collect, Optimizer, Put, Slopes, Values},
     parameters::Track,
+    random,
     recipe::{Precision, Recipe, Start},
     state::{self, Progress},
 };
@@ -65,8 +66,11 @@ impl Trainer {
             stages.0 = loader(folder).load()?.encoder().clone();
         }
         let tokenizer = tokenizer(recipe)?;
-        Device::flex().seed(recipe.seed);
-        let mut network = Network::new(stages, recipe.density, tokenizer.bos()).map(&mut Redraw(&recipe.draw));
+        let mut network = {
+            let _alone = random::alone();
+            Device::flex().seed(recipe.seed);
+            Network::new(stages, recipe.density, tokenizer.bos()).map(&mut Redraw(&recipe.draw))
+        };
         if let Some(lora) = &recipe.lora {
             network.adapters = Adapters::new(lora, &network.decoder, recipe.seed)?;
         }
