@@ -34,10 +34,19 @@ pub fn choose(scores: Tensor<2>, chosen: usize) -> Routing {
 /// See [`gated_mlp`](super::gated_mlp).
 pub fn gated_mlp(rows: Rows, x: Tensor<2>, mlp: &GatedMlp) -> Tensor<2> {
     let forward = |x: Tensor<2>| {
-        let gate = activation::silu(mlp.gate_proj.forward(x.clone()));
-        mlp.down_proj.forward(gate * mlp.up_proj.forward(x))
+        let (gate, up) = (mlp.gate_proj.forward(x.clone()), mlp.up_proj.forward(x));
+        mlp.down_proj.forward(silu_gate(gate, up))
     };
     each(rows, x, forward)
+}
+
+#[cfg(feature = "autodiff")]
+use deepseek_ocr_core::ops::autodiff::silu_gate;
+
+/// `silu(gate) * up`.
+#[cfg(not(feature = "autodiff"))]
+fn silu_gate(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    activation::silu(gate) * up
 }
 
 /// See [`expert_mlp`](super::expert_mlp).

@@ -52,6 +52,9 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
 /// The activation alone.
 pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<D> {
     match activation {
+        #[cfg(feature = "autodiff")]
+        Activation::GeluErf => deepseek_ocr_core::ops::autodiff::gelu(x),
+        #[cfg(not(feature = "autodiff"))]
         Activation::GeluErf => activation::gelu(x),
         Activation::QuickGelu => x.clone() * activation::sigmoid(x * QUICK_GELU_SLOPE),
     }

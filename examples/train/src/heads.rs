@@ -5,7 +5,7 @@ use burn::{
     module::Module,
     tensor::{DType, Device, Int, Tensor, TensorData, activation},
 };
-use deepseek_ocr_core::{StoredLinear, StoredLinearConfig};
+use deepseek_ocr_core::{StoredLinear, StoredLinearConfig, ops::autodiff::gelu};
 use deepseek_ocr_decoder::{Decoder, Taught};
 
 /// Width of what the auxiliary heads make of each character.
@@ -76,7 +76,7 @@ impl Heads {
         let cells = tokens * outputs / CHARACTER;
         let chosen = ints(batch.cells.iter().map(|(cell, _)| *cell as i32).collect(), &found.device());
         let found = found.reshape([cells, CHARACTER]).select(0, chosen);
-        let logits = self.classes.forward(activation::gelu(found));
+        let logits = self.classes.forward(gelu(found));
         let classes: Vec<i32> = batch.cells.iter().map(|(_, class)| i32::from(*class)).collect();
         cross_entropy(logits, &classes, &vec![true; classes.len()], totals.cells)
     }
@@ -111,7 +111,7 @@ impl Heads {
         if classes.is_empty() {
             return nothing(&states.device());
         }
-        let found = activation::gelu(self.shares.forward(states).reshape([classes.len(), CHARACTER]));
+        let found = gelu(self.shares.forward(states).reshape([classes.len(), CHARACTER]));
         cross_entropy(self.letters.forward(found), &classes, &known, totals.tokens * batch.grid / heads)
     }
 }

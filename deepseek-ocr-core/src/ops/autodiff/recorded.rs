@@ -1,4 +1,4 @@
-//! Attention as one step of the graph on the CPU.
+//! Attention as one step of the graph on the CPU, and what all such steps have in common.
 
 use super::Mask;
 use crate::ops::flex::attention::{Attention, Slopes};
@@ -11,18 +11,18 @@ use burn::{
             ops::{Backward, Ops, OpsKind},
         },
     },
-    tensor::{DType, Shape, Tensor},
+    tensor::{DType, Tensor},
 };
 use burn_flex::FlexTensor;
 
 /// See [`attention`](super::attention); nothing where a tensor is not f32 on Flex.
 pub(super) fn attention(qkv: [Tensor<3>; 3], mask: Mask) -> Option<Tensor<3>> {
-    record(qkv, mask)
+    attend(qkv, mask)
 }
 
 /// See [`grid_attention`](super::grid_attention); nothing where a tensor is not f32 on Flex.
 pub(super) fn grid_attention([q, k, v]: [Tensor<3>; 3], [vertical, horizontal]: [Tensor<3>; 2]) -> Option<Tensor<3>> {
-    record([q, k, v, vertical, horizontal], Mask::All)
+    attend([q, k, v, vertical, horizontal], Mask::All)
 }
 
 /// The step; without state.
@@ -36,19 +36,31 @@ struct Saved {
     mask: Mask,
 }
 
-fn record<const N: usize>(inputs: [Tensor<3>; N], mask: Mask) -> Option<Tensor<3>> {
-    let shape = Shape::from(inputs[0].dims());
+fn attend<const N: usize>(inputs: [Tensor<3>; N], mask: Mask) -> Option<Tensor<3>> {
+    record(Recorded, inputs, |inputs| {
+        let saved = Saved { inputs: inputs.into(), mask };
+        let mut y = FlexTensor::empty(saved.inputs[0].layout().shape().clone(), DType::F32);
+        saved.attention()?.forward(y.storage_mut::<f32>());
+        Some((saved, y))
+    })
+}
+
+/// A step of the graph, which `compute` makes of inputs whose numbers lie in their order: what it keeps for the way back, and its
+/// output. Nothing where an input is not on Flex or `compute` gives nothing.
+pub(super) fn record<B: Backward<Flex, N>, const N: usize, const D: usize>(
+    step: B,
+    inputs: [Tensor<D>; N],
+    compute: impl FnOnce([FlexTensor; N]) -> Option<(B::State, FlexTensor)>,
+) -> Option<Tensor<D>> {
     let mut tensors = Vec::with_capacity(N);
     for input in inputs {
         tensors.push(input.autodiff().try_into_primitive::<Autodiff<Flex>>().ok()?);
     }
-    let saved = Saved { inputs: tensors.iter().map(|tensor| contiguous(tensor.primitive())).collect(), mask };
-    let mut y = FlexTensor::empty(shape, DType::F32);
-    saved.attention()?.forward(y.storage_mut::<f32>());
+    let inputs: Vec<_> = tensors.iter().map(|tensor| contiguous(tensor.primitive())).collect();
+    let (state, y) = compute(inputs.try_into().ok()?)?;
     let nodes: Vec<_> = tensors.iter().map(|tensor| tensor.node()).collect();
-    let nodes: [_; N] = nodes.try_into().ok()?;
-    let y = match Recorded.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(step) => step.finish(saved, y),
+    let y = match step.prepare::<NoCheckpointing>(nodes.try_into().ok()?).compute_bound().stateful() {
+        OpsKind::Tracked(step) => step.finish(state, y),
         OpsKind::UnTracked(step) => step.finish(y),
     };
     Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
@@ -97,6 +109,7 @@ impl Saved {
     }
 }
 
-fn contiguous(tensor: &FlexTensor) -> FlexTensor {
+/// A tensor whose numbers lie in their order.
+pub(super) fn contiguous(tensor: &FlexTensor) -> FlexTensor {
     if tensor.layout().contiguous_offsets().is_some() { tensor.clone() } else { tensor.to_contiguous() }
 }

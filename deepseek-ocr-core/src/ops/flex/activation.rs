@@ -39,6 +39,10 @@ const ERFC: [f32; 9] = [
 /// CLIP's `quick_gelu`: `x sigmoid(1.702 x)`.
 const QUICK_GELU: f32 = 1.702;
 
+/// `1 / sqrt(2 pi)`.
+#[cfg(feature = "autodiff")]
+const INV_SQRT_2_PI: f32 = 0.398_942_28;
+
 impl Kernel {
     /// `x = x (1 + erf(x / sqrt(2))) / 2`; within `4e-7 |x|`.
     pub fn gelu_erf(self, x: &mut [f32]) {
@@ -57,6 +61,29 @@ impl Kernel {
     pub fn silu_gate(self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "each gate has a number to let through");
         self.map(SiluGate { gate, up });
+    }
+
+    /// `x` becomes what a slope of its `gelu_erf` makes of it: `x = slope (Phi(x) + x phi(x))`; within `1e-6 |slope|`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[cfg(feature = "autodiff")]
+    pub fn gelu_erf_slope(self, x: &mut [f32], slope: &[f32]) {
+        assert_eq!(x.len(), slope.len(), "each number has a slope");
+        self.map(GeluErfSlope { x, slope });
+    }
+
+    /// `gate` and `up` become what a slope of their `silu_gate` makes of them; within `1e-6 |slope|` times the other's magnitude and one.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[cfg(feature = "autodiff")]
+    pub fn silu_gate_slopes(self, gate: &mut [f32], up: &mut [f32], slope: &[f32]) {
+        assert!(
+            gate.len() == up.len() && gate.len() == slope.len(),
+            "each gate has a number to let through and a slope"
+        );
+        self.map(SiluGateSlopes { gate, up, slope });
     }
 
     /// The softmax of each row of `columns` numbers in place; within `4e-7` of the row's largest weight. Minus infinity weighs
@@ -96,19 +123,28 @@ struct SiluGate<'a> {
     up: &'a [f32],
 }
 
+#[cfg(feature = "autodiff")]
+struct GeluErfSlope<'a> {
+    x: &'a mut [f32],
+    slope: &'a [f32],
+}
+
+#[cfg(feature = "autodiff")]
+struct SiluGateSlopes<'a> {
+    gate: &'a mut [f32],
+    up: &'a mut [f32],
+    slope: &'a [f32],
+}
+
 struct Softmax<'a> {
     x: &'a mut [f32],
     columns: usize,
 }
 
 impl Function for GeluErf {
-    /// `erfc` of the magnitude keeps its relative precision in the negative tail, where `1 + erf` cancels.
     #[inline(always)]
     fn at<S: Simd>(self, x: f32) -> f32 {
-        let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-        let t = 1.0 / mul_add::<S>(T, z, 1.0);
-        let half_erfc = 0.5 * t * polynomial::<S, 9>(ERFC, t) * exp::<S>(-(z * z));
-        x * if x < 0.0 { half_erfc } else { 1.0 - half_erfc }
+        x * normal::<S>(x).0
     }
 }
 
@@ -137,6 +173,36 @@ impl Work for SiluGate<'_> {
     unsafe fn run<S: Simd>(self) {
         for (gate, &up) in self.gate.iter_mut().zip(self.up) {
             *gate *= sigmoid::<S>(*gate) * up;
+        }
+    }
+}
+
+#[cfg(feature = "autodiff")]
+impl Work for GeluErfSlope<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for (x, &slope) in self.x.iter_mut().zip(self.slope) {
+            let (below, bell) = normal::<S>(*x);
+            // Where the bell is zero its argument may be infinite.
+            let steep = if bell == 0.0 { 0.0 } else { *x * bell * INV_SQRT_2_PI };
+            *x = slope * (below + steep);
+        }
+    }
+}
+
+#[cfg(feature = "autodiff")]
+impl Work for SiluGateSlopes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for ((gate, up), &slope) in self.gate.iter_mut().zip(self.up.iter_mut()).zip(self.slope) {
+            let share = sigmoid::<S>(*gate);
+            let silu = *gate * share;
+            *gate = slope * *up * mul_add::<S>(silu, 1.0 - share, share);
+            *up = slope * silu;
         }
     }
 }
@@ -181,6 +247,17 @@ fn reduce(numbers: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
         }
     }
     parts[0]
+}
+
+/// The standard normal distribution up to `x`, and `e^(-x^2 / 2)`. `erfc` of the magnitude keeps its relative precision in the negative
+/// tail, where `1 + erf` cancels.
+#[inline(always)]
+fn normal<S: Simd>(x: f32) -> (f32, f32) {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / mul_add::<S>(T, z, 1.0);
+    let bell = exp::<S>(-(z * z));
+    let half_erfc = 0.5 * t * polynomial::<S, 9>(ERFC, t) * bell;
+    (if x < 0.0 { half_erfc } else { 1.0 - half_erfc }, bell)
 }
 
 #[inline(always)]
@@ -277,6 +354,42 @@ mod tests {
             for ((&x, &up), &y) in x.iter().zip(&up).zip(&y) {
                 let product = f64::from(x) * f64::from(up);
                 assert_close(y, product * sigmoid(x.into()), product, &format!("silu {x} times {up}"));
+            }
+        }
+    }
+
+    #[cfg(feature = "autodiff")]
+    #[test]
+    fn slopes_are_those_of_f64() {
+        let near = |y: f32, expected: f64, scale: f64, of: &str| {
+            let error = (f64::from(y) - expected).abs();
+            assert!(error <= 1e-6 * scale.abs() + f64::from(f32::MIN_POSITIVE), "{of}: {y} for {expected}");
+        };
+        for kernel in kernels() {
+            let x = arguments();
+            let up: Vec<f32> = x.iter().rev().map(|x| x.clamp(-9.0, 9.0)).collect();
+            let mut y = x.clone();
+            kernel.gelu_erf_slope(&mut y, &up);
+            for ((&x, &slope), &y) in x.iter().zip(&up).zip(&y) {
+                let (wide, slope) = (f64::from(x), f64::from(slope));
+                let bell = (-wide * wide / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+                let below = if wide == 0.0 { 0.5 } else { gelu(wide) / wide };
+                near(y, slope * (below + wide * bell), slope, &format!("gelu's slope at {x}"));
+            }
+            let (mut gates, mut ups) = (x.clone(), up.clone());
+            let slopes: Vec<f32> = (0..x.len()).map(|i| ((i * 7919) % 1009) as f32 / 500.0 - 1.0).collect();
+            kernel.silu_gate_slopes(&mut gates, &mut ups, &slopes);
+            for (((&x, &up), &slope), (&gate, &to_up)) in x.iter().zip(&up).zip(&slopes).zip(gates.iter().zip(&ups)) {
+                let (wide, up, slope) = (f64::from(x), f64::from(up), f64::from(slope));
+                let share = sigmoid(wide);
+                let steep = if wide.abs() > 100.0 { 0.0 } else { wide * share * (1.0 - share) };
+                near(gate, slope * up * (share + steep), slope * (up.abs() + 1.0), &format!("silu's slope at {x}"));
+                near(
+                    to_up,
+                    slope * wide * share,
+                    slope * (wide.abs() + 1.0),
+                    &format!("the slope of what {x} lets through"),
+                );
             }
         }
     }
