@@ -18,6 +18,7 @@ mod evaluate;
 mod export;
 #[cfg(test)]
 mod gradients;
+mod grow;
 mod guide;
 mod heads;
 mod layout;
@@ -37,6 +38,7 @@ use clap::{Parser, Subcommand};
 use deepseek_ocr::{Device, Font, Weights};
 use evaluate::Evaluation;
 use export::Formats;
+use grow::Growth;
 use recipe::Arrangement;
 use run::Pace;
 use std::path::PathBuf;
@@ -87,6 +89,16 @@ enum Command {
         #[arg(long)]
         narrow: Vec<String>,
     },
+    /// Writes a model with copies of one of its decoder's blocks behind it, which change nothing until they are trained
+    Grow {
+        model: PathBuf,
+        grown: PathBuf,
+        /// The block that is copied, counted from 0
+        #[arg(long)]
+        block: usize,
+        #[arg(long, default_value_t = 1)]
+        copies: usize,
+    },
     /// Draws a run's table
     Curve { run: PathBuf, picture: PathBuf },
     /// Reads held-out pages with a model
@@ -133,6 +145,7 @@ fn main() -> Result<()> {
         Command::Export { run, model, weights, narrow } => {
             println!("step {}", export::export(&run, &model, &Formats { all: weights, narrow })?);
         }
+        Command::Grow { model, grown, block, copies } => grow::grow(&model, &grown, Growth { block, copies })?,
         Command::Curve { run, picture } => curve::draw(&run, &picture)?,
         Command::Evaluate { model, corpus, density, flow, blocks, ratio, pages, seed, tokenizer, samples, json } => {
             let arrangement = if blocks { Arrangement::Blocks } else { Arrangement::Lines };

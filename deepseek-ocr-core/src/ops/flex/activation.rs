@@ -41,7 +41,7 @@ const QUICK_GELU: f32 = 1.702;
 
 /// `1 / sqrt(2 pi)`.
 #[cfg(feature = "autodiff")]
-const INV_SQRT_2_PI: f32 = 0.398_942_28;
+const INV_SQRT_2_PI: f32 = 0.398_942_3;
 
 impl Kernel {
     /// `x = x (1 + erf(x / sqrt(2))) / 2`; within `4e-7 |x|`.

@@ -5,6 +5,7 @@ use crate::{export::Formats, optimizer::Tensors};
 use deepseek_ocr::Weights;
 use serde_json::{Value, json};
 
+mod growth;
 mod recipes;
 
 /// The mini's configuration with few of everything.
