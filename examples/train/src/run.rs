@@ -17,6 +17,9 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{DType, Device, Tensor};
 use deepseek_ocr::{DeepseekOcr, Tokenizer};
+use deepseek_ocr_core::Checkpoint;
+use deepseek_ocr_decoder::Decoder;
+use deepseek_ocr_encoder::Encoder;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     fs,
@@ -54,16 +57,12 @@ pub(crate) struct Trainer {
 impl Trainer {
     /// The model with which a recipe begins: drawn or read on the CPU, so that it is the same on every device.
     pub(crate) fn new(recipe: &Recipe, device: &Device) -> Result<Self> {
-        let loader = |folder| DeepseekOcr::loader(folder).with_device(&Device::flex());
         let mut stages = match recipe.start {
-            Start::Scratch => loader(&recipe.model).untrained()?,
-            Start::Warm => {
-                let ocr = loader(&recipe.model).load()?;
-                (ocr.encoder().clone(), ocr.decoder().clone())
-            }
+            Start::Scratch => untrained(&recipe.model)?,
+            Start::Warm => trained(&recipe.model)?,
         };
         if let Some(folder) = &recipe.encoder {
-            stages.0 = loader(folder).load()?.encoder().clone();
+            stages.0 = trained(folder)?.0;
         }
         let tokenizer = tokenizer(recipe)?;
         let mut network = {
@@ -145,6 +144,20 @@ impl Trainer {
     pub(crate) fn judge(&self, batch: &Batch, steps: usize) -> Figures {
         self.network.forward(batch, batch.totals(), self.recipe.weights(steps.saturating_sub(1))).figures
     }
+}
+
+/// The stages that a model folder describes, with random weights.
+fn untrained(folder: &Path) -> Result<(Encoder, Decoder)> {
+    Ok(DeepseekOcr::loader(folder).with_device(&Device::flex()).untrained()?)
+}
+
+/// The stages of a model folder. All of its weights become floats, also those that it has in blocks, which could not learn.
+fn trained(folder: &Path) -> Result<(Encoder, Decoder)> {
+    let ((encoder, decoder), checkpoint, device) = (untrained(folder)?, Checkpoint::open(folder)?, Device::flex());
+    let mut loading = checkpoint.load_on(&device);
+    let stages = (loading.fill(encoder, &Encoder::NAMES)?, loading.fill(decoder, &Decoder::NAMES)?);
+    loading.finish()?;
+    Ok(stages)
 }
 
 /// The norm of all slopes together; the device is asked once.
