@@ -7,6 +7,7 @@
 mod batch;
 mod engine;
 mod first;
+mod flow;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;

@@ -13,8 +13,16 @@ const PANEL: f64 = 330.0;
 const INK: Rgb<u8> = Rgb([40; 3]);
 const FAINT: Rgb<u8> = Rgb([222; 3]);
 /// Training first, then held-out pages by height.
-const COLOURS: [Rgb<u8>; 5] =
-    [Rgb([160, 160, 160]), Rgb([31, 119, 180]), Rgb([44, 160, 44]), Rgb([214, 39, 40]), Rgb([148, 103, 189])];
+const COLOURS: [Rgb<u8>; 8] = [
+    Rgb([160, 160, 160]),
+    Rgb([31, 119, 180]),
+    Rgb([44, 160, 44]),
+    Rgb([214, 39, 40]),
+    Rgb([148, 103, 189]),
+    Rgb([255, 127, 14]),
+    Rgb([140, 86, 75]),
+    Rgb([23, 190, 207]),
+];
 /// Labels' size in pixels.
 const LETTER: f32 = 13.0;
 
