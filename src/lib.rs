@@ -75,7 +75,7 @@ pub use burn::tensor::Device;
 /// Registering the wgpu device of a program that has one: `Device::wgpu_options().setup(setup).init()`.
 #[cfg(feature = "wgpu")]
 pub use burn::tensor::wgpu;
-pub use deepseek_ocr_core::{Error, Mode, Result, TileGrid, Views, VisionTokens, Weights, ops::Precision};
+pub use deepseek_ocr_core::{Error, ErrorKind, Mode, Result, TileGrid, Views, VisionTokens, Weights, ops::Precision};
 pub use deepseek_ocr_decoder::{Finish, Sampling};
 pub use deepseek_ocr_preprocess::Page;
 #[cfg(feature = "typeset")]

@@ -32,10 +32,21 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The bytes are in no image format that is read here.
-    #[error("not an image: the data is in no known format (PNG, JPEG, WebP, TIFF, BMP, GIF, ICO, PNM)")]
-    NotAnImage,
+    #[error("not an image that can be read: {found}; read are PNG, JPEG, WebP, TIFF, BMP, GIF, ICO and PNM")]
+    NotAnImage {
+        /// What the data is as far as its first bytes tell, and what to do about it.
+        found: String,
+    },
+    /// The image uses a feature of its format that is not read.
+    #[error("the {format} image uses {feature}, which is not supported")]
+    ImageUnsupported {
+        /// The format that the data claims.
+        format: &'static str,
+        /// The feature, by its name in the format's specification.
+        feature: String,
+    },
     /// The bytes claim an image format and break its rules.
-    #[error("the {format} image is damaged or uses a feature that is not read")]
+    #[error("the {format} image is damaged or uses a feature that is not supported")]
     ImageDecode {
         /// The format that the data claims.
         format: &'static str,
@@ -274,7 +285,75 @@ pub enum Error {
     },
 }
 
+/// What an [`Error`] is about: see [`Error::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file cannot be read or written.
+    File,
+    /// The page is no image, is damaged, or is over the limits: whoever sent it must send another.
+    Image,
+    /// The request, its prompt or its style asks for something that cannot be.
+    Request,
+    /// The model folder is incomplete, damaged, or describes a model that is not supported.
+    Model,
+    /// The device is not there, has no threads left, or failed while computing.
+    Device,
+    /// The Hugging Face hub cannot be reached, or refuses.
+    Hub,
+    /// The engine's queue is full: the same request may succeed later.
+    Busy,
+    /// The engine has stopped.
+    Engine,
+}
+
 impl Error {
+    /// What the error is about, so that a service maps errors to responses in one place.
+    ///
+    /// ```
+    /// use deepseek_ocr_core::{Error, ErrorKind};
+    ///
+    /// let status = |error: &Error| match error.kind() {
+    ///     ErrorKind::Image | ErrorKind::Request => 422,
+    ///     ErrorKind::Busy => 503,
+    ///     _ => 500,
+    /// };
+    /// assert_eq!(status(&Error::ImageEmpty { width: 0, height: 7 }), 422);
+    /// ```
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { .. } | Self::Write { .. } => ErrorKind::File,
+            Self::NotAnImage { .. }
+            | Self::ImageUnsupported { .. }
+            | Self::ImageDecode { .. }
+            | Self::ImageTruncated { .. }
+            | Self::ImageEmpty { .. }
+            | Self::ImageTooLarge { .. } => ErrorKind::Image,
+            Self::InvalidRequest { .. }
+            | Self::InvalidStyle { .. }
+            | Self::InvalidFont { .. }
+            | Self::PromptTooLong { .. }
+            | Self::VisionTokensWidth { .. }
+            | Self::CacheBudget { .. } => ErrorKind::Request,
+            Self::WeightFormat { .. }
+            | Self::Config { .. }
+            | Self::Json { .. }
+            | Self::Safetensors { .. }
+            | Self::TensorMissing { .. }
+            | Self::TensorUnexpected { .. }
+            | Self::TensorShape { .. }
+            | Self::TensorDtype { .. }
+            | Self::TensorNotFinite { .. }
+            | Self::Tokenizer { .. } => ErrorKind::Model,
+            Self::DeviceUnavailable { .. } | Self::Threads { .. } | Self::Execution { .. } | Self::NotFinite { .. } => {
+                ErrorKind::Device
+            }
+            Self::Hub { .. } => ErrorKind::Hub,
+            Self::QueueFull { .. } => ErrorKind::Busy,
+            Self::EngineStopped | Self::EnginePanicked { .. } => ErrorKind::Engine,
+        }
+    }
+
     /// An [`Error::Read`] for this path; for `map_err`.
     pub fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -13,7 +13,7 @@ mod views;
 mod vision_tokens;
 
 pub use checkpoint::{Checkpoint, Loading, Names, Parameters};
-pub use error::{BoxError, Error, Result};
+pub use error::{BoxError, Error, ErrorKind, Result};
 pub use linear::{LinearWeight, StoredLinear, StoredLinearConfig, TokenEmbedding};
 pub use mode::{Fit, Geometry, Mode, TOKEN_SIDE, TileGrid};
 pub use quant::Weights;

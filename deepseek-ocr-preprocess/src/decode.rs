@@ -13,7 +13,8 @@ use std::io::{Cursor, ErrorKind};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
-    let (format, name) = format_of(bytes).ok_or(Error::NotAnImage)?;
+    let (format, name) =
+        format_of(bytes).ok_or_else(|| Error::NotAnImage { found: "the data is in no known format".into() })?;
     if let Some((width, height)) = claimed_size(bytes, format) {
         check_size(width, height, options)?;
     }
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn no_format_is_no_image() {
         for bytes in [b"".as_slice(), b"\xFF", b"a text file", b"%PDF-1.7"] {
-            assert!(matches!(Page::from_bytes(bytes), Err(Error::NotAnImage)));
+            assert!(matches!(Page::from_bytes(bytes), Err(Error::NotAnImage { .. })));
         }
     }
 

@@ -21,8 +21,8 @@ use axum::{
 };
 use clap::Parser;
 use deepseek_ocr::{
-    DeepseekOcr, Engine, EngineCanceller, EngineOptions, EngineStream, Error, Mode, Page, Request, Task, WhenFull,
-    preprocess::Damage,
+    DeepseekOcr, Engine, EngineCanceller, EngineOptions, EngineStream, Error, ErrorKind, Mode, Page, Request, Task,
+    WhenFull, preprocess::Damage,
 };
 use std::{net::SocketAddr, path::PathBuf};
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -157,17 +157,15 @@ impl Drop for Client {
 }
 
 fn refusal(error: &Error) -> Response {
-    let status = match error {
-        Error::QueueFull { .. } => {
+    let status = match (error.kind(), error) {
+        (ErrorKind::Busy, _) => {
             let retry = [(RETRY_AFTER, RETRY_SECONDS)];
             return (StatusCode::SERVICE_UNAVAILABLE, retry, format!("{error}\n")).into_response();
         }
-        Error::ImageTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::NotAnImage => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Error::ImageDecode { .. } | Error::ImageTruncated { .. } | Error::ImageEmpty { .. } => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
-        Error::InvalidRequest { .. } | Error::PromptTooLong { .. } => StatusCode::BAD_REQUEST,
+        (_, Error::ImageTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+        (_, Error::NotAnImage { .. }) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        (ErrorKind::Image, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (ErrorKind::Request, _) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, format!("{error}\n")).into_response()
