@@ -2,8 +2,9 @@
 
 use crate::{
     Damage, Page, PageOptions, PageWarning, color,
-    ending::{Cut, Ending, ending},
+    ending::{Ending, ending},
     frames::frames,
+    jpeg::Jpeg,
     orientation::orientation,
     tiff,
 };
@@ -22,22 +23,40 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
     match ending(bytes, format) {
         Ending::Complete => {}
         Ending::MarkMissing => warnings.push(PageWarning::EndMissing { format: name }),
-        Ending::Damaged(cut) => warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() }),
-        // The decoder fills what a JPEG lacks behind its header; other formats have no page without all of it.
-        Ending::Cut(cut) if format == ImageFormat::Jpeg && cut != Cut::Header => {
-            warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() });
-        }
         Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
     }
+    let rgb = match format {
+        ImageFormat::Jpeg => jpeg_pixels(bytes, options, &mut warnings)?,
+        _ => pixels(bytes, format, name, options)?,
+    };
     if let (Damage::Refuse, Some(warning)) = (options.damage, warnings.first()) {
         return Err(Error::ImageTruncated { format: name, reason: warning.to_string() });
     }
-    let rgb = pixels(bytes, format, name, options)?;
     match frames(bytes, format) {
         1 => {}
         frames => warnings.push(PageWarning::MoreFrames { frames }),
     }
     Ok(Page::new(rgb, warnings))
+}
+
+/// The upright pixels of a JPEG, and what is missing of them.
+fn jpeg_pixels(bytes: &[u8], options: &PageOptions, warnings: &mut Vec<PageWarning>) -> Result<RgbImage> {
+    let jpeg = Jpeg::open(bytes)?;
+    let (width, height) = jpeg.dimensions();
+    check_limits((width, height), jpeg.plane_bytes(), options)?;
+    let picture = jpeg.decode()?;
+    if let Some(damage) = &picture.damage {
+        warnings.push(PageWarning::Damaged { format: "JPEG", reason: damage.to_string() });
+    } else if picture.end_missing {
+        warnings.push(PageWarning::EndMissing { format: "JPEG" });
+    }
+    let rgb = RgbImage::from_raw(width, height, picture.rgb(picture.space())).expect("three samples a pixel");
+    let mut image = DynamicImage::from(rgb);
+    let decoder = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Jpeg).into_decoder();
+    if let Ok(mut decoder) = decoder {
+        image.apply_orientation(orientation(&mut decoder, bytes, ImageFormat::Jpeg));
+    }
+    Ok(image.into_rgb8())
 }
 
 /// The upright pixels of the first frame.
@@ -50,7 +69,7 @@ fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageO
     limits.max_alloc = Some(options.max_alloc);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(foreign)?;
-    check_limits(&decoder, options)?;
+    check_limits(decoder.dimensions(), decoder.total_bytes(), options)?;
     let orientation = orientation(&mut decoder, bytes, format);
     let image = DynamicImage::from_decoder(decoder).map_err(foreign)?;
     let rgb = match (indexed, image) {
@@ -86,12 +105,11 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
     Some((format, name))
 }
 
-/// Compares what the header claims with the limits; nothing is decoded yet.
-fn check_limits(decoder: &impl ImageDecoder, options: &PageOptions) -> Result<()> {
-    let (width, height) = decoder.dimensions();
+/// Compares what the header claims with the limits; nothing is decoded yet. `decoded` is the size of the samples in bytes.
+fn check_limits((width, height): (u32, u32), decoded: u64, options: &PageOptions) -> Result<()> {
     check_size(width, height, options)?;
     let rgb = u64::from(width) * u64::from(height) * 3;
-    let needed = decoder.total_bytes().saturating_add(rgb);
+    let needed = decoded.saturating_add(rgb);
     if needed > options.max_alloc {
         return Err(Error::ImageTooLarge {
             found: format!("{width} x {height} pixels in {needed} bytes"),

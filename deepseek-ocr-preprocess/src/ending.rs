@@ -1,6 +1,6 @@
 //! Whether a file holds all of its first frame, for the formats whose decoders do not always tell.
 
-use crate::{frames, jpeg, tiff};
+use crate::{frames, tiff};
 use image::ImageFormat;
 use std::fmt;
 
@@ -11,8 +11,6 @@ pub(crate) enum Ending {
     Complete,
     /// After the last row, before the format's end mark.
     MarkMissing,
-    /// With its end mark, but not all of the pixels can be read.
-    Damaged(Cut),
     /// Before the last row, or there is no telling.
     Cut(Cut),
 }
@@ -22,15 +20,11 @@ pub(crate) enum Ending {
 pub(crate) enum Cut {
     Header,
     Pixels,
-    Progressive,
-    Components,
-    Units { present: u64, expected: u64 },
 }
 
 /// How the file ends.
 pub(crate) fn ending(bytes: &[u8], format: ImageFormat) -> Ending {
     match format {
-        ImageFormat::Jpeg => jpeg::ending(bytes),
         ImageFormat::Gif => match frames::gif(bytes) {
             Some((_, true)) => Ending::Complete,
             Some((0, false)) => Ending::Cut(Cut::Pixels),
@@ -58,9 +52,6 @@ impl fmt::Display for Cut {
         match self {
             Self::Header => f.write_str("the data ends within the header"),
             Self::Pixels => f.write_str("the data ends within the pixels"),
-            Self::Progressive => f.write_str("a progressive picture without its end mark"),
-            Self::Components => f.write_str("whole colour components are missing"),
-            Self::Units { present, expected } => write!(f, "{present} of {expected} coded units can be read"),
         }
     }
 }
