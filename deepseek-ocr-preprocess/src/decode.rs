@@ -5,7 +5,7 @@ use crate::{
     ending::{Cut, Ending, ending},
     frames::frames,
     orientation::orientation,
-    tiff,
+    png, tiff,
 };
 use deepseek_ocr_core::{Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
@@ -16,7 +16,7 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
     let (format, name) =
         format_of(bytes).ok_or_else(|| Error::NotAnImage { found: "the data is in no known format".into() })?;
     if let Some((width, height)) = claimed_size(bytes, format) {
-        check_size(width, height, options)?;
+        options.check(width, height, 0)?;
     }
     let mut warnings = Vec::new();
     match ending(bytes, format) {
@@ -42,6 +42,17 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
 
 /// The upright pixels of the first frame.
 fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
+    let rgb = match format {
+        ImageFormat::Png => color::to_rgb(png::decode(bytes, options)?, options.alpha),
+        _ => stored_pixels(bytes, format, name, options)?,
+    };
+    let mut image = DynamicImage::from(rgb);
+    image.apply_orientation(orientation(bytes, format));
+    Ok(image.into_rgb8())
+}
+
+/// The pixels of the first frame as they are stored.
+fn stored_pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
     let foreign = |error| from_image_error(name, error, options);
     let indexed = if format == ImageFormat::Tiff { tiff::Indexed::new(bytes) } else { None };
     let bytes = indexed.as_ref().map_or(bytes, |indexed| &indexed.grey);
@@ -49,19 +60,16 @@ fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageO
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_alloc);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(foreign)?;
-    check_limits(&decoder, options)?;
-    let orientation = orientation(&mut decoder, bytes, format);
+    let decoder = reader.into_decoder().map_err(foreign)?;
+    let (width, height) = decoder.dimensions();
+    options.check(width, height, decoder.total_bytes())?;
     let image = DynamicImage::from_decoder(decoder).map_err(foreign)?;
-    let rgb = match (indexed, image) {
+    Ok(match (indexed, image) {
         (Some(indexed), DynamicImage::ImageLuma8(grey)) => {
             color::map(grey.width(), grey.height(), grey.as_raw(), |&[index]| indexed.color(index))
         }
         (_, image) => color::to_rgb(image, options.alpha),
-    };
-    let mut image = DynamicImage::from(rgb);
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    })
 }
 
 /// The format by its first bytes, and its name in messages.
@@ -84,34 +92,6 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
         _ => return None,
     };
     Some((format, name))
-}
-
-/// Compares what the header claims with the limits; nothing is decoded yet.
-fn check_limits(decoder: &impl ImageDecoder, options: &PageOptions) -> Result<()> {
-    let (width, height) = decoder.dimensions();
-    check_size(width, height, options)?;
-    let rgb = u64::from(width) * u64::from(height) * 3;
-    let needed = decoder.total_bytes().saturating_add(rgb);
-    if needed > options.max_alloc {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels in {needed} bytes"),
-            limit: format!("{} bytes", options.max_alloc),
-        });
-    }
-    Ok(())
-}
-
-fn check_size(width: u32, height: u32, options: &PageOptions) -> Result<()> {
-    if width == 0 || height == 0 {
-        return Err(Error::ImageEmpty { width, height });
-    }
-    if width > options.max_width || height > options.max_height {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels"),
-            limit: format!("{} x {} pixels", options.max_width, options.max_height),
-        });
-    }
-    Ok(())
 }
 
 /// The size in the header of a format whose decoder calls an empty or a huge image broken.

@@ -1,6 +1,6 @@
 //! Whether a file holds all of its first frame, for the formats whose decoders do not always tell.
 
-use crate::{frames, jpeg, tiff};
+use crate::{frames, jpeg, png, tiff};
 use image::ImageFormat;
 use std::fmt;
 
@@ -24,7 +24,12 @@ pub(crate) enum Cut {
     Pixels,
     Progressive,
     Components,
-    Units { present: u64, expected: u64 },
+    Units {
+        present: u64,
+        expected: u64,
+    },
+    /// Of a block with this name.
+    Checksum([u8; 4]),
 }
 
 /// How the file ends.
@@ -37,6 +42,7 @@ pub(crate) fn ending(bytes: &[u8], format: ImageFormat) -> Ending {
             Some((_, false)) => Ending::MarkMissing,
             None => Ending::Cut(Cut::Header),
         },
+        ImageFormat::Png => png::ending(bytes),
         ImageFormat::WebP => webp(bytes),
         ImageFormat::Tiff if tiff::pages(bytes) == 0 => Ending::Cut(Cut::Header),
         _ => Ending::Complete,
@@ -61,6 +67,7 @@ impl fmt::Display for Cut {
             Self::Progressive => f.write_str("a progressive picture without its end mark"),
             Self::Components => f.write_str("whole colour components are missing"),
             Self::Units { present, expected } => write!(f, "{present} of {expected} coded units can be read"),
+            Self::Checksum(name) => write!(f, "the checksum of {} is wrong", name.escape_ascii()),
         }
     }
 }

@@ -27,9 +27,11 @@
 mod color;
 mod decode;
 mod ending;
+mod exif;
 mod fit;
 mod frames;
 mod jpeg;
+mod metadata;
 mod options;
 mod orientation;
 mod page;
@@ -40,6 +42,7 @@ mod tiling;
 #[cfg(feature = "typeset")]
 mod typeset;
 mod views;
+mod xmp;
 
 pub use fit::Placement;
 pub use image;

@@ -131,6 +131,27 @@ impl PageOptions {
         decode::decode(bytes, self)
     }
 
+    /// Compares what a header claims with the limits: the size, and the bytes of the decoded samples.
+    pub(crate) fn check(&self, width: u32, height: u32, samples: u64) -> Result<()> {
+        if width == 0 || height == 0 {
+            return Err(Error::ImageEmpty { width, height });
+        }
+        if width > self.max_width || height > self.max_height {
+            return Err(Error::ImageTooLarge {
+                found: format!("{width} x {height} pixels"),
+                limit: format!("{} x {} pixels", self.max_width, self.max_height),
+            });
+        }
+        let needed = samples.saturating_add(u64::from(width) * u64::from(height) * 3);
+        if samples > 0 && needed > self.max_alloc {
+            return Err(Error::ImageTooLarge {
+                found: format!("{width} x {height} pixels in {needed} bytes"),
+                limit: format!("{} bytes", self.max_alloc),
+            });
+        }
+        Ok(())
+    }
+
     /// A page from decoded pixels; the limits do not apply, the memory is there already.
     ///
     /// # Errors
