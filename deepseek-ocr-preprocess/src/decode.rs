@@ -4,6 +4,7 @@ use crate::{
     Damage, Page, PageOptions, PageWarning, color,
     ending::{Cut, Ending, ending},
     frames::frames,
+    ico::{self, Largest},
     orientation::orientation,
     png, tiff,
 };
@@ -32,7 +33,8 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
     if let (Damage::Refuse, Some(warning)) = (options.damage, warnings.first()) {
         return Err(Error::ImageTruncated { format: name, reason: warning.to_string() });
     }
-    let rgb = pixels(bytes, format, name, options)?;
+    let (rgb, warning) = pixels(bytes, format, name, options)?;
+    warnings.extend(warning);
     match frames(bytes, format) {
         1 => {}
         frames => warnings.push(PageWarning::MoreFrames { frames }),
@@ -40,22 +42,63 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
     Ok(Page::new(rgb, warnings))
 }
 
-/// The upright pixels of the first frame.
-fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
-    let rgb = match format {
-        ImageFormat::Png => color::to_rgb(png::decode(bytes, options)?, options.alpha),
-        _ => stored_pixels(bytes, format, name, options)?,
+/// The upright pixels of the first frame, and what is odd about them.
+fn pixels(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &'static str,
+    options: &PageOptions,
+) -> Result<(RgbImage, Option<PageWarning>)> {
+    let (rgb, warning) = match stored(bytes, format, name, options)? {
+        Stored::Image(image) => color::to_rgb(image, options.alpha),
+        Stored::Rgb(rgb) => (rgb, None),
     };
     let mut image = DynamicImage::from(rgb);
     image.apply_orientation(orientation(bytes, format));
-    Ok(image.into_rgb8())
+    Ok((image.into_rgb8(), warning))
 }
 
-/// The pixels of the first frame as they are stored.
-fn stored_pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
+/// Pixels as a file has them.
+enum Stored {
+    Image(DynamicImage),
+    /// Colours that were looked up in a palette.
+    Rgb(RgbImage),
+}
+
+/// The pixels of the first frame.
+fn stored(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<Stored> {
+    let read = |bytes: &[u8]| read(bytes, format, name, options);
+    Ok(Stored::Image(match format {
+        ImageFormat::Png => png::decode(bytes, options)?,
+        ImageFormat::Ico => match ico::largest(bytes) {
+            Some(Largest::Png(png)) => png::decode(png, options)?,
+            Some(Largest::Bitmap(alone)) => ico::masked(&alone, read(&alone)?.into_rgba8()),
+            None => read(bytes)?,
+        },
+        ImageFormat::Bmp => match read(bytes)? {
+            // An alpha that is zero everywhere was declared, but not written: viewers show the colours.
+            DynamicImage::ImageRgba8(image) if image.pixels().all(|pixel| pixel.0[3] == 0) => {
+                DynamicImage::from(image).into_rgb8().into()
+            }
+            image => image,
+        },
+        ImageFormat::Tiff => match tiff::Indexed::new(bytes) {
+            Some(indexed) => match read(&indexed.grey)? {
+                DynamicImage::ImageLuma8(grey) => {
+                    let color = |&[index]: &[u8; 1]| indexed.color(index);
+                    return Ok(Stored::Rgb(color::map(grey.width(), grey.height(), grey.as_raw(), color)));
+                }
+                image => image,
+            },
+            None => read(bytes)?,
+        },
+        _ => read(bytes)?,
+    }))
+}
+
+/// What the decoder of `image` reads.
+fn read(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<DynamicImage> {
     let foreign = |error| from_image_error(name, error, options);
-    let indexed = if format == ImageFormat::Tiff { tiff::Indexed::new(bytes) } else { None };
-    let bytes = indexed.as_ref().map_or(bytes, |indexed| &indexed.grey);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_alloc);
@@ -63,13 +106,7 @@ fn stored_pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options:
     let decoder = reader.into_decoder().map_err(foreign)?;
     let (width, height) = decoder.dimensions();
     options.check(width, height, decoder.total_bytes())?;
-    let image = DynamicImage::from_decoder(decoder).map_err(foreign)?;
-    Ok(match (indexed, image) {
-        (Some(indexed), DynamicImage::ImageLuma8(grey)) => {
-            color::map(grey.width(), grey.height(), grey.as_raw(), |&[index]| indexed.color(index))
-        }
-        (_, image) => color::to_rgb(image, options.alpha),
-    })
+    DynamicImage::from_decoder(decoder).map_err(foreign)
 }
 
 /// The format by its first bytes, and its name in messages.

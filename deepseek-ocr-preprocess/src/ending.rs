@@ -1,6 +1,10 @@
 //! Whether a file holds all of its first frame, for the formats whose decoders do not always tell.
 
-use crate::{frames, jpeg, png, tiff};
+use crate::{
+    frames,
+    ico::{self, Largest},
+    jpeg, png, tiff,
+};
 use image::ImageFormat;
 use std::fmt;
 
@@ -43,6 +47,11 @@ pub(crate) fn ending(bytes: &[u8], format: ImageFormat) -> Ending {
             None => Ending::Cut(Cut::Header),
         },
         ImageFormat::Png => png::ending(bytes),
+        ImageFormat::Ico => match ico::largest(bytes) {
+            Some(Largest::Png(png)) => png::ending(png),
+            Some(Largest::Bitmap(_)) => Ending::Complete,
+            None => Ending::Cut(Cut::Header),
+        },
         ImageFormat::WebP => webp(bytes),
         ImageFormat::Tiff if tiff::pages(bytes) == 0 => Ending::Cut(Cut::Header),
         _ => Ending::Complete,

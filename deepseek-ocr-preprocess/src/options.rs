@@ -15,8 +15,11 @@ const MAX_ALLOC: u64 = 512 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Alpha {
-    /// The image is laid over white paper: what a reader sees.
+    /// The image is laid over white paper, or over black or grey if more than a quarter of its outlines would vanish there:
+    /// light text on a transparent ground can be read.
     #[default]
+    ByContrast,
+    /// The image is laid over white paper, whatever becomes of it.
     OverWhite,
     /// The alpha channel is dropped, as in the released processor; hidden colours become visible.
     Drop,
@@ -162,7 +165,8 @@ impl PageOptions {
         if width == 0 || height == 0 {
             return Err(Error::ImageEmpty { width, height });
         }
-        Ok(Page::new(color::to_rgb(image, self.alpha), Vec::new()))
+        let (rgb, warning) = color::to_rgb(image, self.alpha);
+        Ok(Page::new(rgb, warning.into_iter().collect()))
     }
 }
 
