@@ -6,7 +6,7 @@ use crate::{
     frames::frames,
     ico::{self, Largest},
     orientation::orientation,
-    png, tiff,
+    png, sniff, tiff,
 };
 use deepseek_ocr_core::{Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
@@ -14,8 +14,10 @@ use std::io::{Cursor, ErrorKind};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
-    let (format, name) =
-        format_of(bytes).ok_or_else(|| Error::NotAnImage { found: "the data is in no known format".into() })?;
+    let (format, name) = format_of(bytes).ok_or_else(|| Error::NotAnImage { found: sniff::found(bytes) })?;
+    if let (ImageFormat::Tiff, Some(found)) = (format, sniff::raw_photo(bytes)) {
+        return Err(Error::NotAnImage { found });
+    }
     if let Some((width, height)) = claimed_size(bytes, format) {
         options.check(width, height, 0)?;
     }
@@ -148,8 +150,21 @@ fn claimed_size(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
             Some((u32::from(u16::from_le_bytes([w0, w1])), u32::from(u16::from_le_bytes([h0, h1]))))
         }
         ImageFormat::Pnm => {
-            let mut fields = bytes.get(2..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-            let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+            // Numbers with blanks or comments between them; the first line of PAM has none.
+            let mut rest = bytes.get(2..)?;
+            let mut number = || {
+                loop {
+                    rest = rest.trim_ascii_start();
+                    match rest.first()? {
+                        b'#' => rest = &rest[rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?..],
+                        _ => break,
+                    }
+                }
+                let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let number = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok();
+                rest = &rest[digits..];
+                number
+            };
             Some((number()?, number()?))
         }
         _ => None,
@@ -238,10 +253,23 @@ mod tests {
         let mut bmp = encoded(ImageFormat::Bmp);
         bmp[18..22].fill(0);
         let gif = b"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\0;";
-        for bytes in [png.as_slice(), &bmp, gif, b"P6 0 7 255 ", b"P5\n7 0\n255\n"] {
+        for bytes in [png.as_slice(), &bmp, gif, b"P6 0 7 255 ", b"P5\n7 0\n255\n", b"P5 # 3\n#9\n 0#\n7 255\n"] {
             let found = Page::from_bytes(bytes);
             assert!(matches!(found, Err(Error::ImageEmpty { .. })), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_bitmap_whose_alpha_is_zero_everywhere_shows_its_colours() {
+        // A header of 108 bytes, which declares masks for red, green, blue and alpha.
+        let mut bytes = b"BM\0\0\0\0\0\0\0\0\x7A\0\0\0\x6C\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\x20\0\x03\0\0\0".to_vec();
+        bytes.resize(54, 0);
+        bytes.extend([0x00FF_0000, 0xFF00, 0xFF, 0xFF00_0000u32].iter().flat_map(|mask| mask.to_le_bytes()));
+        bytes.resize(122, 0);
+        let zero = [bytes.as_slice(), &[3, 2, 1, 0, 6, 5, 4, 0]].concat();
+        assert_eq!(Page::from_bytes(&zero).expect("a picture").rgb().as_raw(), &[1, 2, 3, 4, 5, 6]);
+        let half = [bytes.as_slice(), &[3, 2, 1, 0, 6, 5, 4, 255]].concat();
+        assert_eq!(Page::from_bytes(&half).expect("a picture").rgb().as_raw(), &[255, 255, 255, 4, 5, 6]);
     }
 
     #[test]

@@ -6,6 +6,13 @@ pub(crate) const ORIENTATION: u16 = 0x0112;
 /// An XMP packet, in TIFF files.
 pub(crate) const XMP: u16 = 0x02BC;
 
+/// What tells a camera's raw photo from a TIFF file: bit 0 says that this is a reduced copy, the maker of the camera, more
+/// directories, the version of Adobe's DNG.
+pub(crate) const NEW_SUBFILE_TYPE: u16 = 0x00FE;
+pub(crate) const MAKE: u16 = 0x010F;
+pub(crate) const SUB_DIRECTORIES: u16 = 0x014A;
+pub(crate) const DNG_VERSION: u16 = 0xC612;
+
 /// One directory of a TIFF or BigTIFF file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Directory<'a> {

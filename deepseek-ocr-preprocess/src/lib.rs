@@ -38,6 +38,7 @@ mod orientation;
 mod page;
 mod png;
 mod resize;
+mod sniff;
 mod tiff;
 mod tiling;
 #[cfg(feature = "typeset")]
