@@ -1,6 +1,10 @@
 //! Whether a file holds all of its first frame, for the formats whose decoders do not always tell.
 
-use crate::{frames, tiff};
+use crate::{
+    frames,
+    ico::{self, Largest},
+    png, tiff,
+};
 use image::ImageFormat;
 use std::fmt;
 
@@ -11,6 +15,8 @@ pub(crate) enum Ending {
     Complete,
     /// After the last row, before the format's end mark.
     MarkMissing,
+    /// With its end mark, but not all of the pixels can be read.
+    Damaged(Cut),
     /// Before the last row, or there is no telling.
     Cut(Cut),
 }
@@ -20,6 +26,8 @@ pub(crate) enum Ending {
 pub(crate) enum Cut {
     Header,
     Pixels,
+    /// Of a block with this name.
+    Checksum([u8; 4]),
 }
 
 /// How the file ends.
@@ -29,6 +37,12 @@ pub(crate) fn ending(bytes: &[u8], format: ImageFormat) -> Ending {
             Some((_, true)) => Ending::Complete,
             Some((0, false)) => Ending::Cut(Cut::Pixels),
             Some((_, false)) => Ending::MarkMissing,
+            None => Ending::Cut(Cut::Header),
+        },
+        ImageFormat::Png => png::ending(bytes),
+        ImageFormat::Ico => match ico::largest(bytes) {
+            Some(Largest::Png(png)) => png::ending(png),
+            Some(Largest::Bitmap(_)) => Ending::Complete,
             None => Ending::Cut(Cut::Header),
         },
         ImageFormat::WebP => webp(bytes),
@@ -52,6 +66,7 @@ impl fmt::Display for Cut {
         match self {
             Self::Header => f.write_str("the data ends within the header"),
             Self::Pixels => f.write_str("the data ends within the pixels"),
+            Self::Checksum(name) => write!(f, "the checksum of {} is wrong", name.escape_ascii()),
         }
     }
 }
