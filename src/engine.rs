@@ -169,7 +169,7 @@ impl Door {
         }
         let (source, cancelled) = (order.source(), Arc::new(AtomicBool::new(false)));
         let (events, receiver) = mpsc::channel();
-        let job = Job { order, blocks, events, cancelled: Arc::clone(&cancelled), id: 0 };
+        let job = Job { order, blocks, events, cancelled: Arc::clone(&cancelled) };
         let id = self.shared.submit(job, self.options.when_full)?;
         let ticket = Ticket(EngineCanceller { id, cancelled, shared: Arc::clone(&self.shared) });
         Ok(EngineStream::new(ticket, receiver, self.model.tokenizer().stream(), source))

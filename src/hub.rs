@@ -1,18 +1,21 @@
 //! The model folder from the Hugging Face hub, or from a mirror of it, in the cache that the official client uses.
 //!
-//! `source` is the course of one fetch: `listing` asks what the repository holds, `transfer` brings one blob, `snapshot` says
-//! which files make a model and lays them out. Addresses, the cache's layout and the login's token come from the crate `hf-hub`. Its version 0.5 is not
+//! `environment` reads the settings. `source` is the course of one fetch: `listing` asks what the repository holds, `transfer` brings
+//! one blob, `snapshot` says which files make a model and lays them out, `failure` says what went wrong. Addresses, the cache's layout and the login's token come from the crate `hf-hub`. Its version 0.5 is not
 //! trusted with the bytes: it asks for compressed ranges, which the hub answers without the header that it then misses
 //! (its issue 141); it appends a whole answer to a partial file when a server ignores `Range`; it cannot finish a partial file
 //! that has its full size; and it checks neither size nor content.
 
+mod environment;
+mod failure;
 mod listing;
 mod snapshot;
 mod source;
 mod transfer;
 
-use deepseek_ocr_core::{BoxError, Error, Result};
-use std::{ffi::OsString, fmt, path::PathBuf};
+use deepseek_ocr_core::Result;
+use environment::Environment;
+use std::{fmt, path::PathBuf, time::Duration};
 
 const OFFICIAL_ENDPOINT: &str = "https://huggingface.co";
 
@@ -38,6 +41,16 @@ pub struct Hub {
     cache: PathBuf,
     token: Option<String>,
     network: Network,
+    limits: Limits,
+}
+
+/// How long to wait for a server.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// For the head of an answer that is no file.
+    answer: Duration,
+    /// For a file's next bytes, the first included. Then the transfer is taken up anew where it stopped.
+    stall: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,25 +81,37 @@ impl Hub {
 
     /// The official hub, without a token, with downloads kept in the folder `cache`.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
-        Self { endpoint: OFFICIAL_ENDPOINT.into(), cache: cache.into(), token: None, network: Network::Allowed }
+        Self {
+            endpoint: OFFICIAL_ENDPOINT.into(),
+            cache: cache.into(),
+            token: None,
+            network: Network::Allowed,
+            limits: Limits { answer: Duration::from_secs(30), stall: Duration::from_secs(60) },
+        }
     }
 
     /// The settings that the official client would use, from the same environment variables.
     ///
     /// | variable | meaning | without it |
     /// |---|---|---|
-    /// | `HF_HOME` | folder of the client's data | `.cache/huggingface` in the home folder |
-    /// | `HF_HUB_CACHE` | folder of the downloads | `hub` in `HF_HOME` |
+    /// | `HF_HOME` | folder of the client's data | `huggingface` in `XDG_CACHE_HOME`, or else in `.cache` in the home folder |
+    /// | `HF_HUB_CACHE`, or else `HUGGINGFACE_HUB_CACHE` | folder of the downloads | `hub` in `HF_HOME` |
     /// | `HF_ENDPOINT` | address of the hub or of a mirror | `https://huggingface.co` |
-    /// | `HF_TOKEN` | token for private and gated repositories | the file `token` in `HF_HOME`, which a login writes |
-    /// | `HF_HUB_OFFLINE` | `1`, `on`, `yes` or `true`: never use the network | the network is used |
+    /// | `HF_TOKEN`, or else `HUGGING_FACE_HUB_TOKEN` | token for private and gated repositories | that of a login |
+    /// | `HF_TOKEN_PATH` | file of a login's token | `token` in `HF_HOME` |
+    /// | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | true: no token but that of [`with_token`](Self::with_token) | |
+    /// | `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE` | true: never use the network | the network is used |
+    /// | `HF_HUB_ETAG_TIMEOUT` | seconds to wait for an answer | 30 |
+    /// | `HF_HUB_DOWNLOAD_TIMEOUT` | seconds to wait for a file's next bytes | 60 |
     ///
-    /// The HTTP client also follows the usual `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+    /// True is `1`, `on`, `yes` or `true`, in any case. A variable that is set to nothing counts as not set. In folders `~`, `$NAME`
+    /// and `${NAME}` are expanded. The HTTP client also follows the usual `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] if neither `HF_HOME` nor `HF_HUB_CACHE` is set and there is no home folder.
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest), naming the variable, if a value cannot be used, or if neither a folder
+    /// is set nor there is a home folder.
     pub fn from_env() -> Result<Self> {
-        Self::from_variables(&|name| std::env::var_os(name), std::env::home_dir())
+        Environment { variable: &|name| std::env::var_os(name), user: std::env::home_dir() }.hub()
     }
 
     /// Downloads from this address, for example that of a mirror.
@@ -96,10 +121,11 @@ impl Hub {
         self
     }
 
-    /// Presents this token to the endpoint; it is never sent to another host.
+    /// Presents this token to the endpoint; it is never sent to another host. White space around it does not count, and an empty token
+    /// is none.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.token = clean_token(&token.into());
         self
     }
 
@@ -119,35 +145,22 @@ impl Hub {
 
     /// The local folder with the model of `repo` (`owner/name`) at `revision`: a branch, a tag or a full commit hash.
     ///
-    /// Only what a model needs is downloaded: configuration, tokenizer and safetensors weights. When the hub cannot be asked, a
-    /// complete model in the cache is used as it is. A full commit hash that the cache holds causes no request at all.
+    /// Only what a model needs is downloaded: configuration, tokenizer and safetensors weights. When the hub cannot be asked, or
+    /// has a newer model for which the cache is read-only, a complete model in the cache is used as it is, with a warning through
+    /// [`tracing`](https://docs.rs/tracing). A full commit hash that the cache holds causes no request at all.
     ///
     /// # Errors
-    /// [`Error::Hub`], naming the file, when something is neither in the cache nor to be had; [`Error::InvalidRequest`] if
-    /// `repo` or `revision` cannot be the name of one.
+    /// [`Error::Hub`](crate::Error::Hub), naming the file, when something is neither in the cache nor to be had;
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) if `repo` or `revision` cannot be the name of one, or the token none.
     pub fn fetch(&self, repo: &str, revision: &str, progress: &mut dyn FnMut(&Progress)) -> Result<PathBuf> {
         source::Source::new(self, repo, revision)?.fetch(progress)
     }
+}
 
-    fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>, user: Option<PathBuf>) -> Result<Self> {
-        let folder = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let text = |name| {
-            let value = variable(name)?.into_string().ok()?.trim().to_owned();
-            (!value.is_empty()).then_some(value)
-        };
-        let home = folder("HF_HOME").or_else(|| Some(user?.join(".cache").join("huggingface")));
-        let login = home.as_ref().and_then(|home| hf_hub::Cache::new(home.join("hub")).token());
-        let cache = folder("HF_HUB_CACHE").or_else(|| Some(home?.join("hub")));
-        let cache = cache.ok_or_else(|| {
-            Error::invalid_request("HF_HOME", "not set, and there is no home folder", "a folder for downloads")
-        })?;
-        let mut hub = Self::new(cache).with_endpoint(text("HF_ENDPOINT").unwrap_or(OFFICIAL_ENDPOINT.into()));
-        hub.token = text("HF_TOKEN").or(login);
-        match text("HF_HUB_OFFLINE") {
-            Some(value) if ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()) => Ok(hub.offline()),
-            _ => Ok(hub),
-        }
-    }
+/// Without the line end that files and secret stores add.
+fn clean_token(token: &str) -> Option<String> {
+    let token = token.replace(['\r', '\n'], "").trim().to_owned();
+    (!token.is_empty()).then_some(token)
 }
 
 impl fmt::Debug for Hub {
@@ -163,74 +176,19 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// Why something could not be had.
-#[derive(Debug)]
-enum Failure {
-    /// Another attempt may succeed.
-    Passing(BoxError),
-    /// Another attempt would fail alike.
-    Lasting(BoxError),
-}
-
-impl Failure {
-    fn lasting(reason: impl Into<BoxError>) -> Self {
-        Self::Lasting(reason.into())
-    }
-
-    fn passing(reason: impl Into<BoxError>) -> Self {
-        Self::Passing(reason.into())
-    }
-
-    fn reason(self) -> BoxError {
-        match self {
-            Self::Passing(reason) | Self::Lasting(reason) => reason,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
-    use std::collections::HashMap;
-
-    fn hub(variables: &[(&str, &str)]) -> Hub {
-        let variables: HashMap<_, _> = variables.iter().copied().collect();
-        Hub::from_variables(&|name| variables.get(name).map(OsString::from), Some("/nowhere".into())).unwrap()
-    }
-
-    #[test]
-    fn without_variables_it_is_the_official_hub_and_cache() {
-        let hub = hub(&[("HF_TOKEN", " "), ("HF_ENDPOINT", ""), ("HF_HUB_OFFLINE", "0")]);
-        assert_eq!(hub.endpoint, "https://huggingface.co");
-        assert_eq!(hub.cache, PathBuf::from("/nowhere/.cache/huggingface/hub"));
-        assert_eq!((hub.token, hub.network), (None, Network::Allowed));
-    }
-
-    #[test]
-    fn each_variable_is_honoured() {
-        let home = ("HF_HOME", "/data");
-        assert_eq!(hub(&[home]).cache, PathBuf::from("/data/hub"));
-        assert_eq!(hub(&[home, ("HF_HUB_CACHE", "/cache")]).cache, PathBuf::from("/cache"));
-        assert_eq!(hub(&[("HF_ENDPOINT", "http://mirror:80//")]).endpoint, "http://mirror:80");
-        assert_eq!(hub(&[("HF_TOKEN", "hf_secret\n")]).token.as_deref(), Some("hf_secret"));
-        for yes in ["1", "ON", "yes", "True"] {
-            assert_eq!(hub(&[("HF_HUB_OFFLINE", yes)]).network, Network::Forbidden, "{yes}");
-        }
-    }
-
-    #[test]
-    fn no_home_is_an_error_only_when_it_is_needed() {
-        let cache = |name: &str| (name == "HF_HUB_CACHE").then(|| OsString::from("/cache"));
-        assert_eq!(Hub::from_variables(&cache, None).unwrap().cache, PathBuf::from("/cache"));
-        let error = Hub::from_variables(&|_| None, None).unwrap_err();
-        assert!(error.to_string().contains("HF_HOME"), "{error}");
-    }
 
     #[test]
     fn the_token_is_not_in_debug_output() {
         let text = format!("{:?}", Hub::new("/cache").with_token("hf_secret"));
         assert!(text.contains("hidden") && !text.contains("hf_secret"), "{text}");
+    }
+
+    #[test]
+    fn a_token_has_no_white_space_around_it() {
+        assert_eq!(Hub::new("/cache").with_token(" hf_secret\r\n").token.as_deref(), Some("hf_secret"));
+        assert_eq!(Hub::new("/cache").with_token("\n").token, None);
     }
 }

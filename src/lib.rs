@@ -66,6 +66,8 @@ mod task;
 mod threads;
 mod tokenizer;
 mod transcript;
+#[cfg(test)]
+mod work;
 
 pub use deepseek_ocr_decoder as decoder;
 pub use deepseek_ocr_encoder as encoder;

@@ -101,7 +101,7 @@ impl OpticalMemory {
     /// None while nothing is pinned; else as [`fade`](Self::fade).
     pub fn with_decay(mut self, decay: Decay) -> Result<Self> {
         self.decay = decay;
-        self.change(self.clock, |_| ())?;
+        self.settle(self.clock, None)?;
         Ok(self)
     }
 
@@ -123,7 +123,7 @@ impl OpticalMemory {
         let (id, born) = (RoundId(self.next), self.clock + 1);
         let size = (self.style.width, self.style.height);
         let held = Held { born, mode: self.decay.sharpest(), pinned: false, pages: pages.len(), size };
-        self.change(born, |rounds| rounds.push(Kept { id, held, pages, encoded: None }))?;
+        self.settle(born, Some(Kept { id, held, pages, encoded: None }))?;
         self.next += 1;
         Ok(id)
     }
@@ -133,7 +133,7 @@ impl OpticalMemory {
     /// # Errors
     /// [`Error::InvalidRequest`] if what is pinned is over the budget; the memory is then as it was.
     pub fn fade(&mut self) -> Result<()> {
-        self.change(self.clock + 1, |_| ())
+        self.settle(self.clock + 1, None)
     }
 
     /// Sets the budget; what is over it fades or goes at once.
@@ -142,7 +142,7 @@ impl OpticalMemory {
     /// [`Error::InvalidRequest`] if what is pinned is over it; the memory is then as it was.
     pub fn set_budget(&mut self, vision_tokens: usize) -> Result<()> {
         let before = std::mem::replace(&mut self.budget, vision_tokens);
-        let changed = self.change(self.clock, |_| ());
+        let changed = self.settle(self.clock, None);
         if changed.is_err() {
             self.budget = before;
         }
@@ -155,7 +155,7 @@ impl OpticalMemory {
     /// [`Error::InvalidRequest`] if there is no such round.
     pub fn pin(&mut self, id: RoundId, pin: Pin) -> Result<()> {
         self.kept(id)?.held.pinned = pin == Pin::Hold;
-        self.change(self.clock, |_| ())
+        self.settle(self.clock, None)
     }
 
     /// Drops a round, a pinned one too.
@@ -163,8 +163,8 @@ impl OpticalMemory {
     /// # Errors
     /// [`Error::InvalidRequest`] if there is no such round.
     pub fn forget(&mut self, id: RoundId) -> Result<()> {
-        self.kept(id)?;
-        self.rounds.retain(|round| round.id != id);
+        let place = self.place(id)?;
+        self.rounds.remove(place);
         Ok(())
     }
 
@@ -224,22 +224,27 @@ impl OpticalMemory {
     }
 
     fn kept(&mut self, id: RoundId) -> Result<&mut Kept> {
-        let kept = self.rounds.iter_mut().find(|round| round.id == id);
-        kept.ok_or_else(|| Error::invalid_request("round", id, "one that is still remembered"))
+        let place = self.place(id)?;
+        Ok(&mut self.rounds[place])
     }
 
-    /// Changes the rounds and brings them into the budget, or leaves everything as it was.
-    fn change(&mut self, clock: u64, change: impl FnOnce(&mut Vec<Kept>)) -> Result<()> {
-        let mut rounds = self.rounds.clone();
-        change(&mut rounds);
-        let held: Vec<Held> = rounds.iter().map(|round| round.held).collect();
+    /// Rounds are in the order of their names.
+    fn place(&self, id: RoundId) -> Result<usize> {
+        let place = self.rounds.binary_search_by_key(&id, |round| round.id);
+        place.map_err(|_| Error::invalid_request("round", id, "one that is still remembered"))
+    }
+
+    /// Adds a round, if there is one, and brings all into the budget, or leaves everything as it was.
+    fn settle(&mut self, clock: u64, new: Option<Kept>) -> Result<()> {
+        let held: Vec<Held> = self.rounds.iter().chain(&new).map(|round| round.held).collect();
         let modes = self.decay.plan(&held, clock, self.budget)?;
-        for (round, mode) in rounds.iter_mut().zip(&modes) {
+        self.rounds.extend(new);
+        for (round, mode) in self.rounds.iter_mut().zip(&modes) {
             round.held.mode = mode.unwrap_or(round.held.mode);
         }
         let mut stays = modes.iter().map(Option::is_some);
-        rounds.retain(|_| stays.next().unwrap_or(true));
-        (self.rounds, self.clock) = (rounds, clock);
+        self.rounds.retain(|_| stays.next().unwrap_or(true));
+        self.clock = clock;
         Ok(())
     }
 }
@@ -258,6 +263,8 @@ impl Kept {
     fn encode(&mut self, ocr: &DeepseekOcr) -> Result<&OpticalText> {
         let mode = self.held.mode;
         let page = |kept: &KeptPage| -> Result<OpticalPage> {
+            #[cfg(test)]
+            crate::work::add(1);
             let page = Page::from_bytes(&kept.png)?;
             let (vision, digest) = (ocr.encode(&page, mode), PageDigest::of(&page, mode));
             Ok(OpticalPage { vision, range: kept.range.clone(), text_tokens: kept.text_tokens, digest })
@@ -295,5 +302,31 @@ impl fmt::Debug for OpticalMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tokens, budget) = (self.vision_tokens(), self.budget);
         write!(f, "OpticalMemory({} rounds in {tokens} of {budget} vision tokens)", self.rounds.len())
+    }
+}
+
+#[cfg(all(test, feature = "mini"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Device;
+
+    #[test]
+    fn a_new_round_does_not_have_the_others_encoded_again() {
+        let encoded = |rounds: usize| {
+            let ocr = DeepseekOcr::mini(&Device::default()).unwrap();
+            let decay = Decay::new(Mode::Tiny);
+            let mut memory = OpticalMemory::new(ocr, Style::mini(), usize::MAX).with_decay(decay).unwrap();
+            crate::work::of(|| {
+                for round in 0..rounds {
+                    memory.remember("It was the best of times").unwrap();
+                    assert_eq!(memory.as_segments().unwrap().len(), round + 1);
+                }
+            })
+        };
+        // A page for each round, and each round looked at by the plans of those behind it.
+        let plans = |rounds: usize| rounds * (rounds + 1) / 2;
+        assert_eq!([1, 8].map(|rounds| encoded(rounds) - plans(rounds)), [1, 8]);
     }
 }

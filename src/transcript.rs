@@ -1,6 +1,8 @@
 //! What was read: text, Markdown, regions in pixels, and how it ended.
 
+mod corners;
 mod grounding;
+mod tags;
 
 use crate::stream::Source;
 use deepseek_ocr_decoder::{Answer, Finish};
@@ -34,22 +36,24 @@ pub struct Usage {
 pub struct Region {
     /// What it is (`title`, `text`, `table`, `image`, ..) or what was searched.
     pub label: String,
-    /// Where it is; several boxes where the part is not connected.
+    /// Where it is: at least one box, several where the part is not connected.
     pub boxes: Vec<PixelBox>,
     /// The text that follows it, up to the next region, trimmed.
     pub text: String,
 }
 
 /// A rectangle in pixels of the page as the user sees it, origin at the top left.
+///
+/// It can be cut out of the page: it lies on it, and has at least one pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PixelBox {
     /// Left edge.
     pub x1: u32,
     /// Upper edge.
     pub y1: u32,
-    /// Right edge.
+    /// Right edge, exclusive: more than `x1`, at most the page's width.
     pub x2: u32,
-    /// Lower edge.
+    /// Lower edge, exclusive: more than `y1`, at most the page's height.
     pub y2: u32,
 }
 
@@ -83,11 +87,19 @@ impl Transcript {
     /// The text as Markdown: tags removed, pictures as `![](images/K.jpg)` with `K` counting them from 0.
     ///
     /// This is the `result.mmd` of the released code. The crops themselves are [`regions`](Self::regions) labelled `image`.
+    ///
+    /// Tags are known in the forms in which they are handed around: `<|ref|>title<|/ref|><|det|>[[83, 36, 914, 97]]<|/det|>`, with the
+    /// label inside (`<|det|>title [83, 36, 914, 97]<|/det|>`), and without special tokens: then only at the start of a line, with a
+    /// label of the model's layouts and one box, so that `see table[[1, 2, 3, 4]]` is text. A tag at which the answer was cut off goes
+    /// too, as do the end token and marks of pages (`<PAGE>`).
     pub fn markdown(&self) -> String {
         grounding::markdown(self.text.trim())
     }
 
-    /// The located parts in reading order. Boxes are clamped to the page; a tag whose boxes cannot be read is left out.
+    /// The located parts in reading order, of tags in every form that [`markdown`](Self::markdown) knows.
+    ///
+    /// Corners are put in order and boxes clamped to the page; one without width or height becomes a pixel wide or high, and a polygon the box
+    /// around it. A tag whose boxes cannot be read is left out. So is every tag on a page without pixels.
     ///
     /// In pixels of the (first) page; on a grid of 1000 where the page's size is not known, as after
     /// [`DeepseekOcr::decode`](crate::DeepseekOcr::decode) of stored vision tokens.

@@ -8,6 +8,7 @@ pub use place::{Passage, Place, Places};
 use crate::{DecoderConfig, Rope, ops};
 use blocks::Blocks;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::sync::Arc;
 
 /// Positions of a block: what a row wastes at most, and what attention reads in one piece for each head.
 pub(crate) const BLOCK: usize = 64;
@@ -39,7 +40,8 @@ pub struct Cache {
 /// What a row holds.
 #[derive(Debug, Clone, Default)]
 struct Row {
-    blocks: Vec<u32>,
+    /// Shared with the places that were made of it, so that a step copies no table.
+    blocks: Arc<Vec<u32>>,
     length: usize,
 }
 
@@ -116,7 +118,11 @@ impl Cache {
 
     /// Blocks that memory is held for.
     pub fn allocated_blocks(&self) -> usize {
-        self.layers.first().map_or(0, |layer| layer.keys.iter().map(|keys| keys.dims()[0]).sum())
+        let Some(LayerCache { keys, memory, .. }) = self.layers.first() else { return 0 };
+        match memory {
+            Memory::Slabs => keys.len() * SLAB,
+            Memory::Pool => keys.first().map_or(0, |pool| pool.dims()[0]),
+        }
     }
 
     /// Blocks that a row of so many positions takes.
@@ -141,14 +147,16 @@ impl Cache {
         let row = &mut self.rows[row];
         row.length = row.length.min(length);
         let kept = Self::blocks_for(row.length).min(row.blocks.len());
-        row.blocks.drain(kept..).for_each(|block| self.blocks.give(block));
-        self.fit();
+        if kept < row.blocks.len() {
+            row.own_blocks().drain(kept..).for_each(|block| self.blocks.give(block));
+            self.fit();
+        }
     }
 
     /// The end of a row, with room for what was reserved.
     pub(crate) fn end(&self, row: usize) -> Place {
         let Row { blocks, length } = &self.rows[row];
-        Place { position: *length, blocks: blocks.clone() }
+        Place { position: *length, blocks: Arc::clone(blocks) }
     }
 
     /// The ends of several rows, as [`end`](Self::end), with room for a position each.
@@ -165,13 +173,14 @@ impl Cache {
 
     /// Makes room for `count` more positions in a row.
     pub(crate) fn reserve(&mut self, row: usize, count: usize) {
-        let Row { blocks, length } = &mut self.rows[row];
-        let needed = *length + count;
+        let state = &mut self.rows[row];
+        let needed = state.length + count;
         assert!(needed <= self.capacity, "row {row} needs {needed} positions of a cache for {}", self.capacity);
-        while blocks.len() < Self::blocks_for(needed) {
-            blocks.push(self.blocks.take());
+        let missing = Self::blocks_for(needed).saturating_sub(state.blocks.len());
+        if missing > 0 {
+            state.own_blocks().extend((0..missing).map(|_| self.blocks.take()));
+            self.fit();
         }
-        self.fit();
     }
 
     /// Counts positions whose keys and values were written in every layer.
@@ -192,6 +201,15 @@ impl Cache {
             Memory::Slabs => layer.hold_slabs(needed / SLAB, &self.device),
             Memory::Pool => layer.hold_pool(pool, &self.device),
         });
+    }
+}
+
+impl Row {
+    /// The table, to be changed: a copy if a place still has it.
+    fn own_blocks(&mut self) -> &mut Vec<u32> {
+        #[cfg(test)]
+        crate::work::add(if Arc::strong_count(&self.blocks) > 1 { self.blocks.len() } else { 1 });
+        Arc::make_mut(&mut self.blocks)
     }
 }
 
@@ -341,6 +359,30 @@ mod tests {
         assert_eq!((cache.held_blocks(), cache.length(2)), (1, 1));
         cache.truncate(2, 0);
         assert_eq!((cache.held_blocks(), cache.allocated_blocks()), (0, 0));
+    }
+
+    #[test]
+    fn a_step_copies_no_table() {
+        let config = DecoderConfig { context: 8000, ..fixture::config() };
+        let steps = |count: usize| {
+            let mut cache = Cache::new(&config, 1, count, &Device::flex());
+            crate::work::of(|| {
+                for _ in 0..count {
+                    cache.reserve(0, 1);
+                    let (place, again) = (cache.end(0), cache.end(0));
+                    assert!(Arc::ptr_eq(&place.blocks, &again.blocks));
+                    cache.advance(0, 1);
+                }
+            })
+        };
+        // A change of the table for each block.
+        assert_eq!((steps(640), steps(5120)), (10, 80));
+        // What was handed out stays as it was.
+        let mut cache = Cache::new(&config, 1, 200, &Device::flex());
+        cache.reserve(0, 100);
+        let before = cache.end(0);
+        cache.reserve(0, 200);
+        assert_eq!((before.blocks.len(), cache.end(0).blocks.len()), (2, 4));
     }
 
     #[test]

@@ -54,6 +54,8 @@ mod rope;
 mod sampling;
 mod segment;
 mod weights;
+#[cfg(test)]
+mod work;
 
 pub use attention::SelfAttention;
 pub use block::{Block, Mlp};

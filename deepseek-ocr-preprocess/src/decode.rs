@@ -2,10 +2,12 @@
 
 use crate::{
     Damage, Page, PageOptions, PageWarning, color,
-    ending::{Cut, Ending, ending},
+    ending::{Ending, ending},
     frames::frames,
+    ico::{self, Largest},
+    jpeg::Jpeg,
     orientation::orientation,
-    tiff,
+    png, sniff, tiff,
 };
 use deepseek_ocr_core::{Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
@@ -13,55 +15,107 @@ use std::io::{Cursor, ErrorKind};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
-    let (format, name) =
-        format_of(bytes).ok_or_else(|| Error::NotAnImage { found: "the data is in no known format".into() })?;
+    let (format, name) = format_of(bytes).ok_or_else(|| Error::NotAnImage { found: sniff::found(bytes) })?;
+    if let (ImageFormat::Tiff, Some(found)) = (format, sniff::raw_photo(bytes)) {
+        return Err(Error::NotAnImage { found });
+    }
     if let Some((width, height)) = claimed_size(bytes, format) {
-        check_size(width, height, options)?;
+        options.check(width, height, 0)?;
     }
     let mut warnings = Vec::new();
     match ending(bytes, format) {
         Ending::Complete => {}
         Ending::MarkMissing => warnings.push(PageWarning::EndMissing { format: name }),
         Ending::Damaged(cut) => warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() }),
-        // The decoder fills what a JPEG lacks behind its header; other formats have no page without all of it.
-        Ending::Cut(cut) if format == ImageFormat::Jpeg && cut != Cut::Header => {
-            warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() });
-        }
         Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
     }
+    let stored = stored(bytes, format, name, options, &mut warnings)?;
     if let (Damage::Refuse, Some(warning)) = (options.damage, warnings.first()) {
         return Err(Error::ImageTruncated { format: name, reason: warning.to_string() });
     }
-    let rgb = pixels(bytes, format, name, options)?;
+    let (rgb, warning) = match stored {
+        Stored::Image(image) => color::to_rgb(image, options.alpha),
+        Stored::Rgb(rgb) => (rgb, None),
+    };
+    warnings.extend(warning);
+    let mut image = DynamicImage::from(rgb);
+    image.apply_orientation(orientation(bytes, format));
     match frames(bytes, format) {
         1 => {}
         frames => warnings.push(PageWarning::MoreFrames { frames }),
     }
-    Ok(Page::new(rgb, warnings))
+    Ok(Page::new(image.into_rgb8(), warnings))
 }
 
-/// The upright pixels of the first frame.
-fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
+/// Pixels as a file has them.
+enum Stored {
+    Image(DynamicImage),
+    /// Colours that were converted, or looked up in a palette.
+    Rgb(RgbImage),
+}
+
+/// The pixels of the first frame; what is missing of them becomes a warning.
+fn stored(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &'static str,
+    options: &PageOptions,
+    warnings: &mut Vec<PageWarning>,
+) -> Result<Stored> {
+    let read = |bytes: &[u8]| read(bytes, format, name, options);
+    Ok(Stored::Image(match format {
+        ImageFormat::Jpeg => return Ok(Stored::Rgb(jpeg(bytes, options, warnings)?)),
+        ImageFormat::Png => png::decode(bytes, options)?,
+        ImageFormat::Ico => match ico::largest(bytes) {
+            Some(Largest::Png(png)) => png::decode(png, options)?,
+            Some(Largest::Bitmap(alone)) => ico::masked(&alone, read(&alone)?.into_rgba8()),
+            None => read(bytes)?,
+        },
+        ImageFormat::Bmp => match read(bytes)? {
+            // An alpha that is zero everywhere was declared, but not written: viewers show the colours.
+            DynamicImage::ImageRgba8(image) if image.pixels().all(|pixel| pixel.0[3] == 0) => {
+                DynamicImage::from(image).into_rgb8().into()
+            }
+            image => image,
+        },
+        ImageFormat::Tiff => match tiff::Indexed::new(bytes) {
+            Some(indexed) => match read(&indexed.grey)? {
+                DynamicImage::ImageLuma8(grey) => {
+                    let color = |&[index]: &[u8; 1]| indexed.color(index);
+                    return Ok(Stored::Rgb(color::map(grey.width(), grey.height(), grey.as_raw(), color)));
+                }
+                image => image,
+            },
+            None => read(bytes)?,
+        },
+        _ => read(bytes)?,
+    }))
+}
+
+fn jpeg(bytes: &[u8], options: &PageOptions, warnings: &mut Vec<PageWarning>) -> Result<RgbImage> {
+    let jpeg = Jpeg::open(bytes)?;
+    let (width, height) = jpeg.dimensions();
+    options.check(width, height, jpeg.plane_bytes())?;
+    let picture = jpeg.decode()?;
+    if let Some(damage) = &picture.damage {
+        warnings.push(PageWarning::Damaged { format: "JPEG", reason: damage.to_string() });
+    } else if picture.end_missing {
+        warnings.push(PageWarning::EndMissing { format: "JPEG" });
+    }
+    Ok(RgbImage::from_raw(width, height, picture.rgb(picture.space())).expect("three samples a pixel"))
+}
+
+/// What the decoder of `image` reads.
+fn read(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<DynamicImage> {
     let foreign = |error| from_image_error(name, error, options);
-    let indexed = if format == ImageFormat::Tiff { tiff::Indexed::new(bytes) } else { None };
-    let bytes = indexed.as_ref().map_or(bytes, |indexed| &indexed.grey);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_alloc);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(foreign)?;
-    check_limits(&decoder, options)?;
-    let orientation = orientation(&mut decoder, bytes, format);
-    let image = DynamicImage::from_decoder(decoder).map_err(foreign)?;
-    let rgb = match (indexed, image) {
-        (Some(indexed), DynamicImage::ImageLuma8(grey)) => {
-            color::map(grey.width(), grey.height(), grey.as_raw(), |&[index]| indexed.color(index))
-        }
-        (_, image) => color::to_rgb(image, options.alpha),
-    };
-    let mut image = DynamicImage::from(rgb);
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    let decoder = reader.into_decoder().map_err(foreign)?;
+    let (width, height) = decoder.dimensions();
+    options.check(width, height, decoder.total_bytes())?;
+    DynamicImage::from_decoder(decoder).map_err(foreign)
 }
 
 /// The format by its first bytes, and its name in messages.
@@ -86,34 +140,6 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
     Some((format, name))
 }
 
-/// Compares what the header claims with the limits; nothing is decoded yet.
-fn check_limits(decoder: &impl ImageDecoder, options: &PageOptions) -> Result<()> {
-    let (width, height) = decoder.dimensions();
-    check_size(width, height, options)?;
-    let rgb = u64::from(width) * u64::from(height) * 3;
-    let needed = decoder.total_bytes().saturating_add(rgb);
-    if needed > options.max_alloc {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels in {needed} bytes"),
-            limit: format!("{} bytes", options.max_alloc),
-        });
-    }
-    Ok(())
-}
-
-fn check_size(width: u32, height: u32, options: &PageOptions) -> Result<()> {
-    if width == 0 || height == 0 {
-        return Err(Error::ImageEmpty { width, height });
-    }
-    if width > options.max_width || height > options.max_height {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels"),
-            limit: format!("{} x {} pixels", options.max_width, options.max_height),
-        });
-    }
-    Ok(())
-}
-
 /// The size in the header of a format whose decoder calls an empty or a huge image broken.
 fn claimed_size(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
     let at = |start: usize| Some(*bytes.get(start..)?.first_chunk::<4>()?);
@@ -131,8 +157,21 @@ fn claimed_size(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
             Some((u32::from(u16::from_le_bytes([w0, w1])), u32::from(u16::from_le_bytes([h0, h1]))))
         }
         ImageFormat::Pnm => {
-            let mut fields = bytes.get(2..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-            let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+            // Numbers with blanks or comments between them; the first line of PAM has none.
+            let mut rest = bytes.get(2..)?;
+            let mut number = || {
+                loop {
+                    rest = rest.trim_ascii_start();
+                    match rest.first()? {
+                        b'#' => rest = &rest[rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?..],
+                        _ => break,
+                    }
+                }
+                let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let number = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok();
+                rest = &rest[digits..];
+                number
+            };
             Some((number()?, number()?))
         }
         _ => None,
@@ -221,10 +260,23 @@ mod tests {
         let mut bmp = encoded(ImageFormat::Bmp);
         bmp[18..22].fill(0);
         let gif = b"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\0;";
-        for bytes in [png.as_slice(), &bmp, gif, b"P6 0 7 255 ", b"P5\n7 0\n255\n"] {
+        for bytes in [png.as_slice(), &bmp, gif, b"P6 0 7 255 ", b"P5\n7 0\n255\n", b"P5 # 3\n#9\n 0#\n7 255\n"] {
             let found = Page::from_bytes(bytes);
             assert!(matches!(found, Err(Error::ImageEmpty { .. })), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_bitmap_whose_alpha_is_zero_everywhere_shows_its_colours() {
+        // A header of 108 bytes, which declares masks for red, green, blue and alpha.
+        let mut bytes = b"BM\0\0\0\0\0\0\0\0\x7A\0\0\0\x6C\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\x20\0\x03\0\0\0".to_vec();
+        bytes.resize(54, 0);
+        bytes.extend([0x00FF_0000, 0xFF00, 0xFF, 0xFF00_0000u32].iter().flat_map(|mask| mask.to_le_bytes()));
+        bytes.resize(122, 0);
+        let zero = [bytes.as_slice(), &[3, 2, 1, 0, 6, 5, 4, 0]].concat();
+        assert_eq!(Page::from_bytes(&zero).expect("a picture").rgb().as_raw(), &[1, 2, 3, 4, 5, 6]);
+        let half = [bytes.as_slice(), &[3, 2, 1, 0, 6, 5, 4, 255]].concat();
+        assert_eq!(Page::from_bytes(&half).expect("a picture").rgb().as_raw(), &[255, 255, 255, 4, 5, 6]);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Whether a file holds all of its first frame, for the formats whose decoders do not always tell.
 
-use crate::{frames, jpeg, tiff};
+use crate::{
+    frames,
+    ico::{self, Largest},
+    png, tiff,
+};
 use image::ImageFormat;
 use std::fmt;
 
@@ -22,19 +26,23 @@ pub(crate) enum Ending {
 pub(crate) enum Cut {
     Header,
     Pixels,
-    Progressive,
-    Components,
-    Units { present: u64, expected: u64 },
+    /// Of a block with this name.
+    Checksum([u8; 4]),
 }
 
 /// How the file ends.
 pub(crate) fn ending(bytes: &[u8], format: ImageFormat) -> Ending {
     match format {
-        ImageFormat::Jpeg => jpeg::ending(bytes),
         ImageFormat::Gif => match frames::gif(bytes) {
             Some((_, true)) => Ending::Complete,
             Some((0, false)) => Ending::Cut(Cut::Pixels),
             Some((_, false)) => Ending::MarkMissing,
+            None => Ending::Cut(Cut::Header),
+        },
+        ImageFormat::Png => png::ending(bytes),
+        ImageFormat::Ico => match ico::largest(bytes) {
+            Some(Largest::Png(png)) => png::ending(png),
+            Some(Largest::Bitmap(_)) => Ending::Complete,
             None => Ending::Cut(Cut::Header),
         },
         ImageFormat::WebP => webp(bytes),
@@ -58,9 +66,7 @@ impl fmt::Display for Cut {
         match self {
             Self::Header => f.write_str("the data ends within the header"),
             Self::Pixels => f.write_str("the data ends within the pixels"),
-            Self::Progressive => f.write_str("a progressive picture without its end mark"),
-            Self::Components => f.write_str("whole colour components are missing"),
-            Self::Units { present, expected } => write!(f, "{present} of {expected} coded units can be read"),
+            Self::Checksum(name) => write!(f, "the checksum of {} is wrong", name.escape_ascii()),
         }
     }
 }

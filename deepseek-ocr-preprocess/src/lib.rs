@@ -27,19 +27,24 @@
 mod color;
 mod decode;
 mod ending;
+mod exif;
 mod fit;
 mod frames;
+mod ico;
 mod jpeg;
+mod metadata;
 mod options;
 mod orientation;
 mod page;
 mod png;
 mod resize;
+mod sniff;
 mod tiff;
 mod tiling;
 #[cfg(feature = "typeset")]
 mod typeset;
 mod views;
+mod xmp;
 
 pub use fit::Placement;
 pub use image;

@@ -15,8 +15,11 @@ const MAX_ALLOC: u64 = 512 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Alpha {
-    /// The image is laid over white paper: what a reader sees.
+    /// The image is laid over white paper, or over black or grey if more than a quarter of its outlines would vanish there:
+    /// light text on a transparent ground can be read.
     #[default]
+    ByContrast,
+    /// The image is laid over white paper, whatever becomes of it.
     OverWhite,
     /// The alpha channel is dropped, as in the released processor; hidden colours become visible.
     Drop,
@@ -131,6 +134,27 @@ impl PageOptions {
         decode::decode(bytes, self)
     }
 
+    /// Compares what a header claims with the limits: the size, and the bytes of the decoded samples.
+    pub(crate) fn check(&self, width: u32, height: u32, samples: u64) -> Result<()> {
+        if width == 0 || height == 0 {
+            return Err(Error::ImageEmpty { width, height });
+        }
+        if width > self.max_width || height > self.max_height {
+            return Err(Error::ImageTooLarge {
+                found: format!("{width} x {height} pixels"),
+                limit: format!("{} x {} pixels", self.max_width, self.max_height),
+            });
+        }
+        let needed = samples.saturating_add(u64::from(width) * u64::from(height) * 3);
+        if samples > 0 && needed > self.max_alloc {
+            return Err(Error::ImageTooLarge {
+                found: format!("{width} x {height} pixels in {needed} bytes"),
+                limit: format!("{} bytes", self.max_alloc),
+            });
+        }
+        Ok(())
+    }
+
     /// A page from decoded pixels; the limits do not apply, the memory is there already.
     ///
     /// # Errors
@@ -141,7 +165,8 @@ impl PageOptions {
         if width == 0 || height == 0 {
             return Err(Error::ImageEmpty { width, height });
         }
-        Ok(Page::new(color::to_rgb(image, self.alpha), Vec::new()))
+        let (rgb, warning) = color::to_rgb(image, self.alpha);
+        Ok(Page::new(rgb, warning.into_iter().collect()))
     }
 }
 

@@ -45,6 +45,9 @@ pub enum PageWarning {
         /// How it was noticed.
         reason: String,
     },
+    /// The visible pixels are all alike, though those of the file are not: they differ where they are transparent, or in how
+    /// transparent they are. Another [`Alpha`] may show it.
+    Invisible,
     /// The image in memory had no pixels; the page is one white pixel.
     Empty {
         /// Width of the image in memory.
@@ -119,16 +122,17 @@ impl Page {
     }
 }
 
-/// Transparent pixels are laid over white; for anything else see [`PageOptions::from_image`].
 impl From<&Page> for Page {
     fn from(page: &Page) -> Self {
         page.clone()
     }
 }
 
+/// Transparency is treated as [`Alpha::ByContrast`] says; for anything else see [`PageOptions::from_image`].
 impl From<DynamicImage> for Page {
     fn from(image: DynamicImage) -> Self {
-        Self::new(color::to_rgb(image, Alpha::default()), Vec::new())
+        let (rgb, warning) = color::to_rgb(image, Alpha::default());
+        Self::new(rgb, warning.into_iter().collect())
     }
 }
 
@@ -155,6 +159,7 @@ impl fmt::Display for PageWarning {
             Self::MoreFrames { frames } => write!(f, "the file holds {frames} frames, only the first was read"),
             Self::EndMissing { format } => write!(f, "the {format} data lacks its end mark, no pixels are missing"),
             Self::Damaged { format, reason } => write!(f, "the {format} data is damaged: {reason}"),
+            Self::Invisible => f.write_str("the visible pixels are all alike, though those of the file are not"),
             Self::Empty { width, height } => {
                 write!(f, "the image had no pixels ({width} x {height}) and became one white pixel")
             }

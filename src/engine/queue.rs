@@ -5,7 +5,7 @@ use crate::order::Order;
 use deepseek_ocr_core::{Error, Result};
 use deepseek_ocr_decoder::{Finish, Token};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -28,8 +28,6 @@ pub(super) struct Job {
     pub(super) blocks: usize,
     pub(super) events: Sender<Event>,
     pub(super) cancelled: Arc<AtomicBool>,
-    /// Set by [`Shared::submit`].
-    pub(super) id: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,9 +58,10 @@ pub(super) struct Counts {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Job>,
-    /// Who waits for a place in the queue, in order.
-    arriving: VecDeque<u64>,
+    /// By their numbers, which is the order in which they came.
+    queue: BTreeMap<u64, Job>,
+    /// Who waits for a place in the queue.
+    arriving: BTreeSet<u64>,
     next_id: u64,
     /// All but those who wait.
     counts: Counts,
@@ -94,17 +93,17 @@ impl Shared {
     }
 
     /// Puts a job into the queue and gives its number; who waits for that is served in the order of arrival.
-    pub(super) fn submit(&self, mut job: Job, when_full: WhenFull) -> Result<u64> {
+    pub(super) fn submit(&self, job: Job, when_full: WhenFull) -> Result<u64> {
         let mut state = self.lock();
         state.next_id += 1;
         let id = state.next_id;
-        state.arriving.push_back(id);
-        let turn = |state: &State| state.queue.len() < self.limits.queue && state.arriving.front() == Some(&id);
+        state.arriving.insert(id);
+        let turn = |state: &State| state.queue.len() < self.limits.queue && state.arriving.first() == Some(&id);
         while state.phase == Phase::Open && when_full == WhenFull::Wait && !turn(&state) {
             state = self.wait(state);
         }
         let turn = turn(&state);
-        state.arriving.retain(|&other| other != id);
+        state.arriving.remove(&id);
         // Whoever is next may have its turn now, too.
         self.changed.notify_all();
         if state.phase != Phase::Open {
@@ -113,8 +112,7 @@ impl Shared {
         if !turn {
             return Err(Error::QueueFull { limit: self.limits.queue });
         }
-        job.id = id;
-        state.queue.push_back(job);
+        state.queue.insert(id, job);
         Ok(id)
     }
 
@@ -145,22 +143,21 @@ impl Shared {
 
     /// The first of the queue, if there is a place and a part of the budget for it. Those behind it wait with it.
     fn admit(&self, state: &mut State) -> Option<Job> {
-        let blocks = state.queue.front()?.blocks;
+        let (_, Job { blocks, .. }) = state.queue.first_key_value()?;
+        let blocks = *blocks;
         let room = self.limits.blocks - state.counts.reserved;
         if state.counts.running == self.limits.rows || blocks > room {
             return None;
         }
         state.counts.running += 1;
         state.counts.reserved += blocks;
-        state.queue.pop_front()
+        state.queue.pop_first().map(|(_, job)| job)
     }
 
     /// Takes a job out of the queue, if it is still there, and ends it.
     pub(super) fn withdraw(&self, id: u64) {
         let mut state = self.lock();
-        if let Some(at) = state.queue.iter().position(|job| job.id == id)
-            && let Some(job) = state.queue.remove(at)
-        {
+        if let Some(job) = state.queue.remove(&id) {
             self.changed.notify_all();
             drop(state);
             let _ = job.events.send(Event::End(Ok(Finish::Cancelled)));
@@ -203,7 +200,7 @@ impl Shared {
         let queue = std::mem::take(&mut state.queue);
         self.changed.notify_all();
         drop(state);
-        for job in queue {
+        for job in queue.into_values() {
             let _ = job.events.send(Event::End(Err(Error::EngineStopped)));
         }
     }

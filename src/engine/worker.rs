@@ -9,6 +9,7 @@ use crate::{
 use deepseek_ocr_core::{Error, Result};
 use deepseek_ocr_decoder::{Finish, Generation, Outcome};
 use std::{
+    collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -23,13 +24,13 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     pages_together: usize,
     generation: Generation,
-    running: Vec<Running>,
+    /// By their rows.
+    running: BTreeMap<usize, Running>,
     steps: u64,
 }
 
 /// A request that has a row.
 struct Running {
-    row: usize,
     events: Sender<Event>,
     cancelled: Arc<AtomicBool>,
     slot: Slot,
@@ -41,7 +42,7 @@ struct Gone(Arc<Shared>);
 impl Worker {
     pub(super) fn new(model: DeepseekOcr, threads: Threads, shared: Arc<Shared>, pages_together: usize) -> Self {
         let generation = empty(&model, &shared);
-        Self { model, threads, shared, pages_together, generation, running: Vec::new(), steps: 0 }
+        Self { model, threads, shared, pages_together, generation, running: BTreeMap::new(), steps: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -77,7 +78,7 @@ impl Worker {
         let joined = self.join(orders);
         for ((events, cancelled, slot), row) in claims.into_iter().zip(joined) {
             match row {
-                Ok(row) => self.running.push(Running { row, events, cancelled, slot }),
+                Ok(row) => drop(self.running.insert(row, Running { events, cancelled, slot })),
                 Err(error) => end(&events, slot, Err(error)),
             }
         }
@@ -99,8 +100,8 @@ impl Worker {
     }
 
     fn cancel(&mut self) {
-        for running in self.running.iter().filter(|running| running.cancelled.load(Relaxed)) {
-            self.generation.cancel(running.row);
+        for (row, _) in self.running.iter().filter(|(_, running)| running.cancelled.load(Relaxed)) {
+            self.generation.cancel(*row);
         }
         self.dismiss(Vec::new());
     }
@@ -125,32 +126,32 @@ impl Worker {
 
     /// Sends what a step gave, and lets rows that ended go.
     fn dismiss(&mut self, outcomes: Vec<Outcome>) {
-        let mut failures = Vec::new();
+        let mut failures = HashMap::new();
         for Outcome { row, token } in outcomes {
             match token {
                 Ok(Some(token)) => {
-                    for running in self.running.iter().filter(|running| running.row == row) {
+                    if let Some(running) = self.running.get(&row) {
                         let _ = running.events.send(Event::Token(token));
                     }
                 }
                 Ok(None) => (),
-                Err(error) => failures.push((row, error)),
+                Err(error) => drop(failures.insert(row, error)),
             }
         }
         let generation = &mut self.generation;
-        let ended: Vec<_> = self.running.extract_if(.., |row| generation.finish(row.row).is_some()).collect();
-        let ended: Vec<_> = ended.into_iter().map(|row| (generation.leave(row.row).finish, row)).collect();
+        let ended: Vec<_> = self.running.extract_if(.., |&row, _| generation.finish(row).is_some()).collect();
+        let ended: Vec<_> =
+            ended.into_iter().map(|(row, running)| (row, generation.leave(row).finish, running)).collect();
         self.shared.stepped(self.steps, generation.cache().allocated_blocks());
-        for (finish, running) in ended {
-            let failure = failures.iter().position(|(row, _)| *row == running.row);
-            let result = failure.map_or(Ok(finish), |at| Err(failures.swap_remove(at).1));
+        for (row, finish, running) in ended {
+            let result = failures.remove(&row).map_or(Ok(finish), Err);
             end(&running.events, running.slot, result);
         }
     }
 
     fn end_all(&mut self, error: impl Fn() -> Error) {
         self.shared.stepped(self.steps, 0);
-        for running in self.running.drain(..) {
+        for running in std::mem::take(&mut self.running).into_values() {
             end(&running.events, running.slot, Err(error()));
         }
     }

@@ -1,10 +1,9 @@
 //! What a repository holds: its commit, and each file's size and content name.
 
 use super::{
-    Failure, snapshot,
-    source::{ANSWER_LIMIT, CONNECT_LIMIT},
+    failure::{Asked, Failure, header, refusal, web_page},
+    snapshot,
 };
-use hf_hub::api::sync::ApiRepo;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use ureq::{
@@ -14,8 +13,6 @@ use ureq::{
 
 /// A list of files is some kilobytes; this bounds what a wrong server can make us hold.
 const LIST_LIMIT: u64 = 32 << 20;
-/// How much of a server's own words goes into a message.
-const SAYING_LIMIT: usize = 200;
 /// Redirects that a file's address may go through.
 const HOPS: usize = 5;
 
@@ -33,22 +30,21 @@ pub(super) struct Blob {
 }
 
 impl Listing {
-    pub(super) fn ask(api: &ApiRepo) -> Result<Self, Failure> {
-        let request = api.info_request().query("blobs", "true").config();
-        let request = request
-            .http_status_as_error(false)
-            .timeout_resolve(Some(CONNECT_LIMIT))
-            .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_recv_response(Some(ANSWER_LIMIT))
-            .timeout_recv_body(Some(ANSWER_LIMIT))
-            .build();
-        let mut response = request.call().map_err(Failure::passing)?;
+    pub(super) fn ask(agent: &ureq::Agent, url: &str, token: Option<&str>, asked: Asked<'_>) -> Result<Self, Failure> {
+        let mut request = agent.get(url).query("blobs", "true");
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.call().map_err(|error| Failure::lasting(format!("{url}: {error}")))?;
         if !response.status().is_success() {
-            return Err(refusal(&response));
+            return Err(refusal(&response, asked));
         }
         let body = response.body_mut().with_config().limit(LIST_LIMIT).read_to_vec().map_err(Failure::passing)?;
-        let list: Value = serde_json::from_slice(&body).map_err(Failure::passing)?;
-        Self::parse(&list).ok_or_else(|| Failure::passing("the server's answer is not a list of files"))
+        if let Some(page) = web_page(&response, &body, asked) {
+            return Err(page);
+        }
+        let list = serde_json::from_slice(&body).ok().and_then(|list| Self::parse(&list));
+        list.ok_or_else(|| Failure::lasting(format!("the answer of {url} is not a list of files; see HF_ENDPOINT")))
     }
 
     fn parse(list: &Value) -> Option<Self> {
@@ -78,7 +74,7 @@ impl Blob {
     }
 
     /// Asks the server for one file's blob. The hub states it before it redirects to where the bytes are.
-    pub(super) fn ask(agent: &ureq::Agent, url: &str, token: Option<&str>) -> Result<Self, Failure> {
+    pub(super) fn ask(agent: &ureq::Agent, url: &str, token: Option<&str>, asked: Asked<'_>) -> Result<Self, Failure> {
         let start: Uri = url.parse().map_err(Failure::lasting)?;
         let mut place = start.clone();
         for _ in 0..HOPS {
@@ -87,16 +83,18 @@ impl Blob {
             if let Some(token) = token.filter(|_| place.authority() == start.authority()) {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
-            let response = request.config().max_redirects(0).build().call().map_err(Failure::passing)?;
+            let response = request.config().max_redirects(0).build().call();
+            let response = response.map_err(|error| Failure::lasting(format!("{url}: {error}")))?;
             let (status, linked) = (response.status(), Self::from_headers(&response, "x-linked-etag", "x-linked-size"));
             match header(&response, "location").filter(|_| status.is_redirection()) {
-                _ if linked.is_some() => return linked.ok_or_else(|| refusal(&response)),
+                _ if linked.is_some() => return linked.ok_or_else(|| refusal(&response, asked)),
                 Some(location) => place = join(&place, location)?,
                 None if status.is_success() => {
                     let blob = Self::from_headers(&response, "etag", "content-length");
-                    return blob.ok_or_else(|| Failure::lasting("the server states no size or no usable etag"));
+                    let silent = || Failure::lasting("the server states no size or no usable etag");
+                    return blob.ok_or_else(|| web_page(&response, b"<", asked).unwrap_or_else(silent));
                 }
-                None => return Err(refusal(&response)),
+                None => return Err(refusal(&response, asked)),
             }
         }
         Err(Failure::lasting(format!("the server redirects more than {HOPS} times")))
@@ -104,31 +102,6 @@ impl Blob {
 
     fn from_headers(response: &Response<Body>, etag: &str, size: &str) -> Option<Self> {
         Self::new(header(response, etag)?, header(response, size)?.parse().ok()?)
-    }
-}
-
-pub(super) fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
-    response.headers().get(name)?.to_str().ok()
-}
-
-/// What to tell of an answer that is neither content nor a redirect.
-pub(super) fn refusal(response: &Response<Body>) -> Failure {
-    let status = response.status();
-    let advice = match status.as_u16() {
-        401 | 403 => {
-            ": the repository may be private, gated or misspelt; accept its terms on the hub, and set HF_TOKEN (or \
-             `Hub::with_token`) to a token that may read it"
-        }
-        404 => ": there is no such repository, revision or file",
-        _ => "",
-    };
-    let saying: String = header(response, "x-error-message").unwrap_or_default().chars().take(SAYING_LIMIT).collect();
-    let saying = if saying.is_empty() { saying } else { format!(" (\"{saying}\")") };
-    let reason = format!("the server answered {status}{saying}{advice}");
-    // Too slow, too many requests, or trouble of the server's own.
-    match status.as_u16() {
-        408 | 429 | 500.. => Failure::passing(reason),
-        _ => Failure::lasting(reason),
     }
 }
 

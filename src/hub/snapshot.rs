@@ -1,6 +1,6 @@
 //! Which files make a model folder, and their places in the cache.
 
-use super::Failure;
+use super::failure::Failure;
 use hf_hub::CacheRepo;
 use std::{
     collections::BTreeSet,
@@ -16,17 +16,48 @@ pub(super) const SINGLE: &str = "model.safetensors";
 /// Hexadecimal digits of a Git commit.
 const COMMIT_LEN: usize = 40;
 
-/// The complete snapshot that the cache holds for a revision, or the name of the first file that is missing.
-pub(super) fn in_cache(cache: &CacheRepo, revision: &str) -> Result<PathBuf, String> {
-    let folder = if is_commit(revision) {
-        cache.pointer_path(revision)
-    } else {
-        cache.get(CONFIG).and_then(|config| Some(config.parent()?.to_owned())).ok_or(CONFIG)?
-    };
+/// What keeps a snapshot in the cache from being complete.
+pub(super) struct Absent {
+    /// The first file that is missing.
+    pub(super) file: String,
+    /// Where it would be; nothing if the cache knows no snapshot of the revision.
+    place: Option<PathBuf>,
+}
+
+impl Absent {
+    /// Why the cache at this place lacks the file.
+    pub(super) fn reason(&self, cache: &Path) -> String {
+        match &self.place {
+            Some(place) => match fs::read_link(place) {
+                Ok(target) => format!("{} is a link to {}, which is not there", place.display(), target.display()),
+                Err(_) => format!("{} is not in the cache", place.display()),
+            },
+            None if cache.is_file() => format!("the cache at {} is a file and not a folder", cache.display()),
+            None => format!("it is not in the cache at {}", cache.display()),
+        }
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.place.is_some()
+    }
+}
+
+/// The complete snapshot that the cache holds for a revision.
+pub(super) fn in_cache(cache: &CacheRepo, revision: &str) -> Result<PathBuf, Absent> {
+    let commit = if is_commit(revision) { Some(revision.to_owned()) } else { named(cache, revision) };
+    let folder = commit.map(|commit| cache.pointer_path(&commit)).filter(|folder| folder.is_dir());
+    let Some(folder) = folder else { return Err(Absent { file: CONFIG.into(), place: None }) };
     match first_missing(&folder) {
-        Some(missing) => Err(missing),
+        Some(file) => Err(Absent { place: Some(folder.join(&file)), file }),
         None => Ok(folder),
     }
+}
+
+/// The commit that the cache knows by the name of a branch or a tag.
+pub(super) fn named(cache: &CacheRepo, name: &str) -> Option<String> {
+    let snapshots = cache.pointer_path("");
+    let commit = fs::read_to_string(snapshots.parent()?.join("refs").join(name)).ok()?;
+    Some(commit.trim().to_owned()).filter(|commit| is_plain_name(commit))
 }
 
 /// A blob takes its place in the cache only when it is complete, so that being there is enough.

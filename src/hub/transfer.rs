@@ -1,32 +1,33 @@
 //! The transfer of one blob: resumed where it stopped, checked, and only then put in its place.
 
 use super::{
-    Failure,
-    listing::{Blob, header, refusal},
+    failure::{Asked, Failure, PAUSES, header, refusal, web_page},
+    listing::Blob,
     snapshot,
 };
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 use ureq::{Body, http::Response};
 
-/// The pauses after attempts that brought nothing. One more such attempt is the last.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 /// Reports come at least so many bytes apart.
 const REPORT_STEP: u64 = 1 << 20;
 const BUFFER: usize = 1 << 17;
+/// So much of an answer tells whether it is a page for a browser, and its title.
+const PAGE_HEAD: u64 = 1 << 12;
 
 /// What to bring, and from where.
 pub(super) struct Transfer<'a> {
     pub(super) agent: &'a ureq::Agent,
     pub(super) url: &'a str,
     pub(super) token: Option<&'a str>,
+    pub(super) asked: Asked<'a>,
+    pub(super) stall: Duration,
     pub(super) blob: &'a Blob,
 }
 
@@ -35,15 +36,17 @@ type Report<'a> = &'a mut dyn FnMut(u64);
 /// Waits until no other process or thread brings this blob.
 ///
 /// The lock is the one that `hf-hub` takes, and the partial file has the name that it uses.
-pub(super) fn lock(path: &Path) -> io::Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File, Failure> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(Failure::unwritable(folder))?;
     }
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
+    let path = path.with_extension("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(Failure::unwritable(&path))?;
     match file.lock() {
         // Some network file systems have no locks. Then a blob that two processes bring at once fails its check.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
-        result => result.map(|()| file),
+        result => result.map(|()| file).map_err(Failure::unwritable(&path)),
     }
 }
 
@@ -54,23 +57,23 @@ impl Transfer<'_> {
             return Ok(());
         }
         let partial = path.with_extension("part");
-        let mut part = Part::open(&partial, self.blob).map_err(Failure::lasting)?;
+        let mut part = Part::open(&partial, self.blob)?;
         report(part.len);
         self.fill(&mut part, report)?;
         if let Err(failure) = part.check(self.blob) {
             // What an earlier call left may have been damaged; the second check is of this call's bytes alone.
             tracing::warn!(url = self.url, reason = %failure.reason(), "starting again");
-            part.restart().map_err(Failure::lasting)?;
+            part.restart()?;
             self.fill(&mut part, report)?;
             if let Err(failure) = part.check(self.blob) {
-                part.restart().map_err(Failure::lasting)?;
+                part.restart()?;
                 return Err(failure);
             }
         }
         // Without this a power cut could leave a file of the right size and the wrong content.
-        part.file.sync_all().map_err(Failure::lasting)?;
+        part.file.sync_all().map_err(Failure::unwritable(&partial))?;
         drop(part);
-        fs::rename(partial, path).map_err(Failure::lasting)
+        fs::rename(partial, path).map_err(Failure::unwritable(path))
     }
 
     /// Asks again, from where the last answer stopped, until all is there.
@@ -102,11 +105,23 @@ impl Transfer<'_> {
         if part.len > 0 {
             request = request.header("Range", format!("bytes={}-", part.len));
         }
-        let response = request.call().map_err(Failure::passing)?;
+        let request = request.config().timeout_recv_response(Some(self.stall)).build();
+        let mut response = request.call().map_err(Failure::passing)?;
+        let mut head = Vec::new();
+        if response.status().is_success() {
+            response.body_mut().as_reader().take(PAGE_HEAD).read_to_end(&mut head).map_err(Failure::passing)?;
+        }
+        // Before anything that was brought is thrown away. Bytes in the middle of a file can be anything.
+        let from_start = response.status() == 200;
+        if let Some(page) = web_page(&response, &head, self.asked).filter(|_| from_start) {
+            return Err(page);
+        }
         match response.status().as_u16() {
             200 => {
                 self.agree(header(&response, "content-length"))?;
-                part.restart().map_err(Failure::lasting)?;
+                if part.len > 0 {
+                    part.restart()?;
+                }
             }
             206 => {
                 let range = ContentRange::parse(&response);
@@ -116,12 +131,12 @@ impl Transfer<'_> {
                 self.agree(range.total)?;
             }
             416 => {
-                part.restart().map_err(Failure::lasting)?;
+                part.restart()?;
                 return Err(Failure::passing("the server refused to continue the transfer"));
             }
-            _ => return Err(refusal(&response)),
+            _ => return Err(refusal(&response, self.asked)),
         }
-        self.receive(response, part, report)
+        self.receive(head.as_slice().chain(response.into_body().into_reader()), part, report)
     }
 
     fn agree(&self, total: Option<&str>) -> Result<(), Failure> {
@@ -134,8 +149,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn receive(&self, response: Response<Body>, part: &mut Part, report: Report<'_>) -> Result<(), Failure> {
-        let mut body = response.into_body().into_reader();
+    fn receive(&self, mut body: impl Read, part: &mut Part, report: Report<'_>) -> Result<(), Failure> {
         let (mut buffer, mut reported) = (vec![0; BUFFER], part.len);
         while part.len < self.blob.size {
             let rest = usize::try_from(self.blob.size - part.len).unwrap_or(BUFFER);
@@ -145,11 +159,19 @@ impl Transfer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Failure::passing(error)),
             };
-            part.append(&buffer[..count]).map_err(Failure::lasting)?;
+            part.append(&buffer[..count])?;
             if part.len - reported >= REPORT_STEP || part.len == self.blob.size {
                 report(part.len);
                 reported = part.len;
             }
+        }
+        // An answer that does not state its length may be longer.
+        if body.read(&mut buffer[..1]).is_ok_and(|more| more > 0) {
+            part.restart()?;
+            return Err(Failure::lasting(format!(
+                "the server sends more than the {} bytes of its list",
+                self.blob.size
+            )));
         }
         Ok(())
     }
@@ -171,27 +193,32 @@ impl<'a> ContentRange<'a> {
 
 /// The file that grows until it is the blob, and the hash of what it holds.
 struct Part {
+    path: PathBuf,
     file: File,
     len: u64,
     sha256: Option<Sha256>,
 }
 
 impl Part {
-    fn open(path: &Path, blob: &Blob) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let len = file.metadata()?.len();
-        let mut part = Self { file, len, sha256: blob.sha256().map(|_| Sha256::new()) };
-        if len > blob.size {
+    fn open(path: &Path, blob: &Blob) -> Result<Self, Failure> {
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let len = file.metadata()?.len();
+            Ok(Self { path: path.to_owned(), file, len, sha256: blob.sha256().map(|_| Sha256::new()) })
+        };
+        let mut part = open().map_err(Failure::unwritable(path))?;
+        if part.len > blob.size {
             part.restart()?;
         } else if let Some(sha256) = &mut part.sha256 {
-            io::copy(&mut part.file, sha256)?;
+            // A device has no end.
+            io::copy(&mut (&part.file).take(part.len), sha256).map_err(Failure::unwritable(path))?;
         }
-        part.file.seek(io::SeekFrom::Start(part.len))?;
+        part.file.seek(io::SeekFrom::Start(part.len)).map_err(Failure::unwritable(path))?;
         Ok(part)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(bytes).map_err(Failure::unwritable(&self.path))?;
         self.len += bytes.len() as u64;
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
@@ -199,9 +226,9 @@ impl Part {
         Ok(())
     }
 
-    fn restart(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
+    fn restart(&mut self) -> Result<(), Failure> {
+        let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
+        cleared.map_err(Failure::unwritable(&self.path))?;
         self.len = 0;
         self.sha256 = self.sha256.take().map(|_| Sha256::new());
         Ok(())

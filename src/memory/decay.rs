@@ -1,6 +1,7 @@
 //! Which mode a round is held in: by its age, and by what the budget leaves.
 
 use deepseek_ocr_core::{Error, Mode, Result};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 /// Modes with one view, from the sharpest to the faintest: where a round goes that has to fade.
 const FADING: [Mode; 4] = [Mode::Large, Mode::Base, Mode::Small, Mode::Tiny];
@@ -99,21 +100,27 @@ impl Decay {
     /// # Errors
     /// [`Error::InvalidRequest`] if the newest round does not fit beside what is pinned, or what is pinned does not fit.
     pub(super) fn plan(&self, rounds: &[Held], clock: u64, budget: usize) -> Result<Vec<Option<Mode>>> {
+        #[cfg(test)]
+        crate::work::add(rounds.len());
         let mut planned: Vec<Option<Held>> = rounds.iter().map(|&held| self.aged(held, clock)).collect();
-        loop {
-            let total: usize = planned.iter().flatten().map(Held::tokens).sum();
-            if total <= budget {
-                return Ok(planned.iter().map(|held| held.map(|held| held.mode)).collect());
-            }
-            if !give_way(&mut planned, clock) {
-                let expected = format!("at most the budget of {budget}");
-                return Err(Error::invalid_request(
-                    "vision tokens of the newest round and pinned ones",
-                    total,
-                    expected,
-                ));
-            }
+        let mut total: usize = planned.iter().flatten().map(Held::tokens).sum();
+        let mut giving = BinaryHeap::new();
+        if total > budget {
+            giving.extend((0..planned.len()).filter_map(|index| weight(&planned, index, clock)));
         }
+        while total > budget {
+            let Some((_, Reverse(index))) = giving.pop() else {
+                let what = "vision tokens of the newest round and pinned ones";
+                return Err(Error::invalid_request(what, total, format!("at most the budget of {budget}")));
+            };
+            #[cfg(test)]
+            crate::work::add(1);
+            total -= planned[index].map_or(0, |held| held.tokens());
+            planned[index] = planned[index].and_then(|held| Some(Held { mode: held.fainter()?, ..held }));
+            total += planned[index].map_or(0, |held| held.tokens());
+            giving.extend(weight(&planned, index, clock));
+        }
+        Ok(planned.iter().map(|held| held.map(|held| held.mode)).collect())
     }
 
     /// A round as its age leaves it: no sharper than it is, for what is lost does not come back.
@@ -127,18 +134,13 @@ impl Decay {
     }
 }
 
-/// Lets the round fade by a step that weighs most, its vision tokens times its age, or go when it is at its faintest. So tokens
-/// fall with age as 1, 1/2, 1/3, .. The newest fades but does not go. False when no round can give way.
-fn give_way(planned: &mut [Option<Held>], clock: u64) -> bool {
+/// What says which round gives way first: it fades by a step, or goes when it is at its faintest. The one that weighs most does, by its
+/// vision tokens times its age, so that tokens fall with age as 1, 1/2, 1/3, ..; of equals the oldest. Nothing for a round
+/// that cannot give way: a pinned one, and the newest when it is at its faintest.
+fn weight(planned: &[Option<Held>], index: usize, clock: u64) -> Option<(u128, Reverse<usize>)> {
     let newest = planned.len() - 1;
-    let gives = |&(index, held): &(usize, Held)| !held.pinned && (index < newest || held.fainter().is_some());
-    let weight = |&(index, held): &(usize, Held)| {
-        (held.tokens() as u128 * (u128::from(clock - held.born) + 1), std::cmp::Reverse(index))
-    };
-    let there = planned.iter().enumerate().filter_map(|(index, held)| Some((index, (*held)?)));
-    let Some((index, held)) = there.filter(gives).max_by_key(weight) else { return false };
-    planned[index] = held.fainter().map(|mode| Held { mode, ..held });
-    true
+    let held = planned[index].filter(|held| !held.pinned && (index < newest || held.fainter().is_some()))?;
+    Some((held.tokens() as u128 * (u128::from(clock - held.born) + 1), Reverse(index)))
 }
 
 #[cfg(test)]
@@ -185,6 +187,40 @@ mod tests {
         assert_eq!(decay.plan(&[Held { mode: Mode::Tiny, ..round(4) }], 4, 1000).expect("it fits"), [tiny]);
     }
 
+    /// The plan by its definition: look at all rounds, let one give way, and again.
+    fn naive(decay: &Decay, rounds: &[Held], clock: u64, budget: usize) -> Option<Vec<Option<Mode>>> {
+        let mut planned: Vec<Option<Held>> = rounds.iter().map(|&held| decay.aged(held, clock)).collect();
+        while planned.iter().flatten().map(Held::tokens).sum::<usize>() > budget {
+            let (_, Reverse(index)) = (0..planned.len()).filter_map(|index| weight(&planned, index, clock)).max()?;
+            planned[index] = planned[index].and_then(|held| Some(Held { mode: held.fainter()?, ..held }));
+        }
+        Some(planned.iter().map(|held| held.map(|held| held.mode)).collect())
+    }
+
+    #[test]
+    fn the_work_grows_with_the_rounds_and_no_faster() {
+        // Most rounds have to fade three times and go.
+        let at_once = |count: u64| {
+            let rounds: Vec<_> = (1..=count).map(round).collect();
+            crate::work::of(|| Decay::new(Mode::Large).plan(&rounds, count, 1000).expect("it fits"))
+        };
+        // Round after round, in one budget.
+        let one_by_one = |count: u64| {
+            crate::work::of(|| {
+                let mut rounds: Vec<Held> = Vec::new();
+                for clock in 1..=count {
+                    rounds.push(round(clock));
+                    let modes = Decay::default().plan(&rounds, clock, 2000).expect("it fits");
+                    let kept = rounds.iter().zip(modes).filter_map(|(&held, mode)| Some(Held { mode: mode?, ..held }));
+                    rounds = kept.collect();
+                }
+            })
+        };
+        for (few, many) in [(at_once(1000), at_once(8000)), (one_by_one(1000), one_by_one(8000))] {
+            assert!(few >= 1000 && many <= 9 * few, "{few}, then {many}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_plan_is_within_its_budget(
@@ -197,6 +233,7 @@ mod tests {
                 .collect();
             rounds.sort_by_key(|held| held.born);
             let decay = Decay::new(Mode::Large).then(3, Mode::Base).then(9, Mode::Tiny).gone_after(30);
+            prop_assert_eq!(decay.plan(&rounds, 40, budget).ok(), naive(&decay, &rounds, 40, budget));
             let least = |held: &Held| if held.pinned { held.tokens() } else { 0 };
             match decay.plan(&rounds, 40, budget) {
                 Ok(modes) => {

@@ -1,5 +1,6 @@
 //! `Hub` against a hub on loopback: whole downloads, the cache, and the environment.
 
+mod cache;
 mod interrupted;
 mod refused;
 mod server;
@@ -267,7 +268,10 @@ fn the_environment_is_honoured() {
     let run = |token: &str, offline: &str| {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--ignored", "--exact", "hub::child_of_the_environment_is_honoured"]);
-        for inherited in ["HF_HUB_CACHE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        for inherited in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"] {
+            child.env_remove(inherited);
+        }
+        for inherited in ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             child.env_remove(inherited);
         }
         child.env("HF_HOME", home).env("HF_ENDPOINT", setup.server.url());

@@ -3,6 +3,7 @@
 use crate::{Rope, Rotation, ops::Rows};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use deepseek_ocr_core::ops::Precision;
+use std::sync::Arc;
 
 /// The end of a row: where its next positions go, and where those before them lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct Place {
     /// The next position, from 0.
     pub position: usize,
     /// The row's blocks, in the order of its positions; they reach beyond `position`.
-    pub blocks: Vec<u32>,
+    pub blocks: Arc<Vec<u32>>,
 }
 
 /// The ends of several rows that get one position each.

@@ -3,6 +3,7 @@
 use super::{Finish, GenerateOptions, Token};
 use crate::{
     Decoder, Prompt,
+    no_repeat::Guard,
     sampling::{Choice, Sampler},
 };
 use burn::tensor::Tensor;
@@ -12,7 +13,7 @@ use deepseek_ocr_core::{Error, Result};
 pub(super) struct Row {
     /// What prefill reads; taken by it.
     pub(super) inputs: Option<Tensor<2>>,
-    pub(super) prompt: Vec<u32>,
+    pub(super) guard: Guard,
     pub(super) options: GenerateOptions,
     pub(super) sampler: Sampler,
     /// Tokens of the answer at most: the option, or what the context leaves.
@@ -35,7 +36,7 @@ impl Row {
         let limit = options.max_new_tokens.min(room);
         Ok(Self {
             inputs: Some(decoder.embed(&prompt.segments)?),
-            prompt: prompt.ids(),
+            guard: Guard::new(&options.no_repeat, &prompt.ids()),
             sampler: Sampler::new(options.sampling)?,
             options,
             limit,
@@ -48,12 +49,12 @@ impl Row {
 
     /// Tokens that may not come next.
     pub(super) fn banned(&self) -> Vec<u32> {
-        self.options.no_repeat.banned(&self.prompt, &self.ids)
+        self.guard.banned()
     }
 
     /// Whether the token after the next one is the best of all, whatever the next one is.
     pub(super) fn is_predictable(&self) -> bool {
-        matches!(self.sampler, Sampler::Greedy) && self.options.no_repeat.is_free_after_any(&self.prompt, &self.ids)
+        matches!(self.sampler, Sampler::Greedy) && self.guard.is_free_after_any()
     }
 
     /// Whether the next token is the last one that the limit leaves.
@@ -72,6 +73,7 @@ impl Row {
             return None;
         }
         self.ids.push(id);
+        self.guard.push(id);
         self.probabilities.push(probability);
         if self.options.loop_stop.stops(&self.ids) {
             self.finish = Some(Finish::Repetition);

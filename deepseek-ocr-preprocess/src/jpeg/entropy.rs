@@ -1,52 +1,58 @@
-//! The entropy-coded data of a sequential JPEG, read only as far as it takes to pass over it.
+//! Entropy-coded data: prefix codes, and the bits up to the next marker.
 
 use super::next_marker;
 
 /// Length of the codes that are tabulated; nearly all codes of real files are this short.
-const SHORT_BITS: u8 = 9;
+const SHORT_BITS: u32 = 9;
 
-/// Coefficients of an 8 x 8 block.
-const BLOCK: usize = 64;
+/// Length of the longest codes.
+const MAX_BITS: u32 = 16;
 
-/// A canonical prefix code: how many codes there are of each length, and their values in order.
-pub(super) struct Huffman {
-    pub(super) counts: [u8; 16],
-    pub(super) values: Vec<u8>,
+/// A canonical prefix code of bytes (T.81, annex C).
+#[derive(Clone)]
+pub(super) struct Code {
+    /// `(length, value)` of the code that a word begins with; length 0 where the code is longer than [`SHORT_BITS`].
+    short: Box<[(u8, u8); 1 << SHORT_BITS]>,
+    /// For each length, the end of its codes, filled up with zeros to 16 bits, and what leads from a code to its value's index.
+    ends: [(u32, i32); MAX_BITS as usize + 1],
+    values: Vec<u8>,
 }
 
-impl Huffman {
-    /// The length and the value of the code that `word` begins with.
-    fn decode(&self, word: u16) -> Option<(u8, u8)> {
-        let (mut first, mut offset) = (0u32, 0usize);
-        for (length, &count) in (1u8..).zip(&self.counts) {
-            let index = (u32::from(word) >> (16 - length)).wrapping_sub(first);
-            if index < u32::from(count) {
-                return self.values.get(offset + index as usize).map(|&value| (length, value));
+impl Code {
+    /// The code with `counts` codes of 1 to 16 bits, whose values are in the order of the codes; `None` if there is no such code.
+    pub(super) fn new(counts: &[u8; 16], values: &[u8]) -> Option<Self> {
+        let mut short = Box::new([(0, 0); 1 << SHORT_BITS]);
+        let mut ends = [(0, 0); MAX_BITS as usize + 1];
+        let (mut code, mut index) = (0u32, 0usize);
+        for (length, &count) in (1..=MAX_BITS).zip(counts) {
+            ends[length as usize].1 = index as i32 - code as i32;
+            for _ in 0..count {
+                let value = *values.get(index)?;
+                if code >> length != 0 {
+                    return None;
+                }
+                if length <= SHORT_BITS {
+                    let width = 1 << (SHORT_BITS - length);
+                    short[(code as usize) * width..][..width].fill((length as u8, value));
+                }
+                code += 1;
+                index += 1;
             }
-            offset += usize::from(count);
-            first = (first + u32::from(count)) << 1;
+            ends[length as usize].0 = code << (MAX_BITS - length);
+            code <<= 1;
         }
-        None
-    }
-}
-
-/// A prefix code with its short codes tabulated.
-pub(super) struct Lookup<'a> {
-    code: &'a Huffman,
-    short: [Option<(u8, u8)>; 1 << SHORT_BITS],
-}
-
-impl<'a> Lookup<'a> {
-    pub(super) fn new(code: &'a Huffman) -> Self {
-        let short = |prefix: usize| {
-            let found = code.decode((prefix << (16 - SHORT_BITS)) as u16);
-            found.filter(|&(length, _)| length <= SHORT_BITS)
-        };
-        Self { code, short: std::array::from_fn(short) }
+        Some(Self { short, ends, values: values.to_vec() })
     }
 
-    fn decode(&self, word: u16) -> Option<(u8, u8)> {
-        self.short[usize::from(word >> (16 - SHORT_BITS))].or_else(|| self.code.decode(word))
+    /// The length and the value of the code that `word`, of 16 bits, begins with.
+    fn find(&self, word: u32) -> Option<(u32, u8)> {
+        let (length, value) = self.short[(word >> (MAX_BITS - SHORT_BITS)) as usize];
+        if length > 0 {
+            return Some((length.into(), value));
+        }
+        let length = (SHORT_BITS + 1..=MAX_BITS).find(|&length| word < self.ends[length as usize].0)?;
+        let index = (word >> (MAX_BITS - length)) as i32 + self.ends[length as usize].1;
+        self.values.get(usize::try_from(index).ok()?).map(|&value| (length, value))
     }
 }
 
@@ -54,7 +60,7 @@ impl<'a> Lookup<'a> {
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
-    /// The lowest `left` bits are still to be read.
+    /// The highest `left` bits are still to be read; the others are zero.
     buffer: u64,
     left: u32,
 }
@@ -75,51 +81,102 @@ impl<'a> Bits<'a> {
                 self.at += 1;
             }
             self.at += 1;
-            self.buffer = self.buffer << 8 | u64::from(byte);
+            self.buffer |= u64::from(byte) << (u64::BITS - 8 - self.left);
             self.left += 8;
         }
     }
 
-    fn skip(&mut self, bits: u8) -> Option<()> {
-        if self.left < u32::from(bits) {
+    /// The value of the next code.
+    #[inline]
+    pub(super) fn symbol(&mut self, code: &Code) -> Option<u8> {
+        if self.left < MAX_BITS {
             self.fill();
         }
-        self.left = self.left.checked_sub(u32::from(bits))?;
-        Some(())
-    }
-
-    fn symbol(&mut self, code: &Lookup<'_>) -> Option<u8> {
-        if self.left < 16 {
-            self.fill();
-        }
-        let word = if self.left < 16 { self.buffer << (16 - self.left) } else { self.buffer >> (self.left - 16) };
-        let (length, value) = code.decode(word as u16)?;
-        self.skip(length)?;
+        let (length, value) = code.find((self.buffer >> (u64::BITS - MAX_BITS)) as u32)?;
+        self.drop(length)?;
         Some(value)
     }
 
-    /// Passes over one block: the DC difference, then runs of zeros and AC values up to the end-of-block symbol.
-    pub(super) fn skip_block(&mut self, dc: &Lookup<'_>, ac: &Lookup<'_>) -> Option<()> {
-        const END_OF_BLOCK: u8 = 0x00;
-        let size = self.symbol(dc)?;
-        self.skip(size)?;
-        let mut coefficient = 1;
-        while coefficient < BLOCK {
-            let symbol = self.symbol(ac)?;
-            if symbol == END_OF_BLOCK {
-                break;
-            }
-            coefficient += usize::from(symbol >> 4) + 1;
-            self.skip(symbol & 15)?;
+    /// The next `count` bits, 16 at most.
+    #[inline]
+    pub(super) fn take(&mut self, count: u32) -> Option<u32> {
+        if self.left < count {
+            self.fill();
         }
+        // A shift in two steps, since a shift by all 64 bits is none.
+        let value = (self.buffer >> 1 >> (u64::BITS - 1 - count)) as u32;
+        self.drop(count)?;
+        Some(value)
+    }
+
+    /// A number of `size` bits whose first half is negative (T.81, F.2.2.1).
+    #[inline]
+    pub(super) fn signed(&mut self, size: u8) -> Option<i32> {
+        if size == 0 {
+            return Some(0);
+        }
+        let value = self.take(size.into())? as i32;
+        Some(if value < 1 << (size - 1) { value - (1 << size) + 1 } else { value })
+    }
+
+    fn drop(&mut self, count: u32) -> Option<()> {
+        self.left = self.left.checked_sub(count)?;
+        self.buffer <<= count;
         Some(())
     }
 
-    /// Drops the padding and passes over a restart marker.
-    pub(super) fn restart(&mut self) -> Option<()> {
-        self.left = 0;
+    /// The next marker, and whether a restart: then what follows it is read next.
+    pub(super) fn restart(&mut self) -> Option<u8> {
         let (marker, next) = next_marker(self.data, self.at)?;
-        self.at = next;
-        (0xD0..=0xD7).contains(&marker).then_some(())
+        let number = marker.checked_sub(0xD0).filter(|&number| number < 8)?;
+        (self.at, self.buffer, self.left) = (next, 0, 0);
+        Some(number)
+    }
+
+    /// How many bytes were taken from the data; a scan that ended well has no marker before that.
+    pub(super) fn position(&self) -> usize {
+        self.at
     }
 }
+
+/// The codes that a Motion JPEG means when it defines none: luminance and chrominance of T.81, tables K.3 to K.6.
+pub(super) fn standard_codes() -> [[Option<Code>; 4]; 2] {
+    const DC: [([u8; 16], [u8; 12]); 2] = {
+        let values = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+        [
+            ([0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], values),
+            ([0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0], values),
+        ]
+    };
+    let code = |counts, values: &[u8]| Code::new(counts, values);
+    let dc = |i: usize| code(&DC[i].0, &DC[i].1);
+    let ac = |i: usize| code(&AC[i].0, &AC[i].1);
+    [[dc(0), dc(1), None, None], [ac(0), ac(1), None, None]]
+}
+
+/// Tables K.5 and K.6.
+#[rustfmt::skip]
+const AC: [([u8; 16], [u8; 162]); 2] = [
+    ([0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7D], [
+        0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61, 0x07, 0x22, 0x71, 0x14, 0x32,
+        0x81, 0x91, 0xA1, 0x08, 0x23, 0x42, 0xB1, 0xC1, 0x15, 0x52, 0xD1, 0xF0, 0x24, 0x33, 0x62, 0x72, 0x82, 0x09, 0x0A, 0x16,
+        0x17, 0x18, 0x19, 0x1A, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45,
+        0x46, 0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69,
+        0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x92, 0x93, 0x94,
+        0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6,
+        0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8,
+        0xD9, 0xDA, 0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8,
+        0xF9, 0xFA,
+    ]),
+    ([0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 0x77], [
+        0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61, 0x71, 0x13, 0x22, 0x32, 0x81,
+        0x08, 0x14, 0x42, 0x91, 0xA1, 0xB1, 0xC1, 0x09, 0x23, 0x33, 0x52, 0xF0, 0x15, 0x62, 0x72, 0xD1, 0x0A, 0x16, 0x24, 0x34,
+        0xE1, 0x25, 0xF1, 0x17, 0x18, 0x19, 0x1A, 0x26, 0x27, 0x28, 0x29, 0x2A, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44,
+        0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68,
+        0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x92,
+        0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4,
+        0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6,
+        0xD7, 0xD8, 0xD9, 0xDA, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8,
+        0xF9, 0xFA,
+    ]),
+];

@@ -2,9 +2,10 @@
 
 use super::{
     FIRST, INDEX, SECOND, Setup, WANTED, fetch, hub_error,
-    server::{Detail, Fault, REPO},
+    server::{Detail, Fault, LIST, REPO},
 };
 use deepseek_ocr::Error;
+use std::fs;
 
 #[test]
 fn an_absent_file_is_named() {
@@ -79,4 +80,101 @@ fn names_that_lead_elsewhere_are_refused() {
         assert!(matches!(error, Error::InvalidRequest { .. }), "{error:?}");
     }
     assert!(setup.server.take_seen().is_empty());
+}
+
+#[test]
+fn a_page_for_a_browser_is_named_with_its_address() {
+    let setup = Setup::new();
+    setup.server.fault(LIST, Fault::Page);
+    let (file, text) = hub_error(setup.fetch().0);
+    assert_eq!(file, "the file list");
+    let address = format!("{}/api/models/{REPO}/revision/main", setup.server.url());
+    assert!(text.contains(&address) && text.contains("web page") && text.contains("Sign in"), "{text}");
+
+    for fault in [Fault::Page, Fault::BarePage] {
+        let setup = Setup::new();
+        for (wanted, place) in [("config.json", "/resolve-cache/config.json"), (FIRST, "/cdn/model-00001")] {
+            setup.server.fault(wanted, fault);
+            let (file, text) = hub_error(setup.fetch().0);
+            assert_eq!(file, wanted);
+            assert!(text.contains(place) && text.contains("web page") && text.contains("Sign in"), "{text}");
+        }
+        setup.assert_model(&setup.fetch().0.unwrap());
+        setup.server.fault(LIST, Fault::Page);
+        assert!(setup.fetch().0.is_ok(), "a complete cache serves");
+    }
+}
+
+#[test]
+fn a_page_for_a_browser_does_not_end_a_download() {
+    const CUT: usize = 100_000;
+    let setup = Setup::new();
+    setup.server.fault(FIRST, Fault::Cut(CUT));
+    setup.server.fault(FIRST, Fault::Page);
+    assert_eq!(hub_error(setup.fetch().0).0, FIRST);
+    setup.server.take_seen();
+    setup.assert_model(&setup.fetch().0.unwrap());
+    assert_eq!(setup.transfers()[0].header("range"), Some(&*format!("bytes={CUT}-")));
+}
+
+#[test]
+fn a_file_that_is_longer_than_the_list_says_is_refused() {
+    let setup = Setup::new();
+    setup.server.fault("tokenizer.json", Fault::Long);
+    let (file, text) = hub_error(setup.fetch().0);
+    assert_eq!(file, "tokenizer.json");
+    assert!(text.contains("more than the 13 bytes"), "{text}");
+    setup.assert_model(&setup.fetch().0.unwrap());
+}
+
+#[test]
+fn a_list_that_is_refused_for_a_while_is_asked_for_again() {
+    for status in [429, 503] {
+        let setup = Setup::new();
+        setup.server.fault(LIST, Fault::Status(status));
+        setup.assert_model(&setup.fetch().0.unwrap());
+    }
+}
+
+#[test]
+fn what_is_private_or_absent_says_what_to_do() {
+    let setup = Setup::new();
+    for (status, words) in
+        [(401, "private, gated or misspelt"), (403, "accept its terms"), (404, "has no revision main")]
+    {
+        setup.server.fault(LIST, Fault::Status(status));
+        let (file, text) = hub_error(setup.fetch().0);
+        assert_eq!(file, "the file list");
+        assert!(text.contains(&status.to_string()) && text.contains(REPO) && text.contains(words), "{text}");
+        assert_eq!(text.contains("HF_TOKEN"), status != 404, "{text}");
+    }
+    setup.server.fault(SECOND, Fault::Status(404));
+    let (file, text) = hub_error(setup.fetch().0);
+    assert_eq!(file, SECOND);
+    assert!(text.contains(&format!("no file {SECOND}")), "{text}");
+}
+
+#[test]
+fn an_endpoint_without_scheme_is_named() {
+    let setup = Setup::new();
+    for endpoint in ["huggingface.example.com", "localhost:8080", "ftp://mirror", "https//mirror", "https:", "a b", ""]
+    {
+        let (file, text) = hub_error(fetch(&setup.hub().with_endpoint(endpoint)).0);
+        assert_eq!(file, "the file list");
+        assert!(text.contains(&format!("{endpoint:?}")) && text.contains("HF_ENDPOINT"), "{text}");
+    }
+    let folder = setup.fetch().0.unwrap();
+    assert_eq!(fetch(&setup.hub().with_endpoint("huggingface.example.com")).0.unwrap(), folder, "from the cache");
+}
+
+#[test]
+fn a_token_that_cannot_be_one_is_refused_and_not_shown() {
+    let setup = Setup::new();
+    for token in ["hf_with space", "hf_\u{fc}mlaut", "hf_\u{0}"] {
+        let error = fetch(&setup.hub().with_token(token)).0.unwrap_err();
+        assert!(matches!(error, Error::InvalidRequest { field: "token", .. }), "{error:?}");
+        assert!(!error.to_string().contains("hf_"), "{error}");
+    }
+    assert!(setup.server.take_seen().is_empty());
+    assert!(!fs::exists(&setup.cache).unwrap());
 }

@@ -28,6 +28,12 @@ pub(crate) enum Fault {
     Garble,
     /// Send a file that is shorter than the list says, as if that was all.
     Short,
+    /// Send a byte too many, and do not state the length.
+    Long,
+    /// Send the page of a login.
+    Page,
+    /// Send it without its type and its length.
+    BarePage,
 }
 
 /// How much the server tells of each file before it sends it.
@@ -163,7 +169,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    if answer.headers.iter().all(|(name, _)| *name != "Content-Length") {
+    if !answer.open_ended && answer.headers.iter().all(|(name, _)| *name != "Content-Length") {
         head += &format!("Content-Length: {}\r\n", answer.body.len());
     }
     let mut stream = stream;
@@ -195,6 +201,8 @@ struct Answer {
     body: Vec<u8>,
     /// Bytes of the body after which the connection closes.
     sent: Option<usize>,
+    /// Whether the body's length is not stated.
+    open_ended: bool,
 }
 
 fn answer(state: &mut State, seen: &Seen) -> Answer {
@@ -216,6 +224,7 @@ fn answer(state: &mut State, seen: &Seen) -> Answer {
         }
         match next_fault(state, LIST) {
             Some(Fault::Status(status)) => of_status(status, "as asked"),
+            Some(Fault::Page) => page(),
             _ => list(state),
         }
     } else if let Some(file) = path.strip_prefix(&resolve) {
@@ -226,6 +235,8 @@ fn answer(state: &mut State, seen: &Seen) -> Answer {
         let fault = if seen.method == "GET" { next_fault(state, file) } else { None };
         match fault {
             Some(Fault::Status(status)) => of_status(status, "as asked"),
+            Some(Fault::Page) => page(),
+            Some(Fault::BarePage) => Answer { headers: Vec::new(), open_ended: true, ..page() },
             fault => bytes(&content, seen.header("range"), fault, etag(file, &content)),
         }
     } else {
@@ -251,6 +262,12 @@ fn list(state: &State) -> Answer {
     let files: Vec<_> = files.collect();
     let body = serde_json::json!({"id": REPO, "sha": state.commit, "siblings": files});
     Answer { status: 200, body: body.to_string().into_bytes(), ..Answer::default() }
+}
+
+fn page() -> Answer {
+    let body = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>A hotel</body></html>".to_vec();
+    let headers = vec![("Content-Type", "text/html; charset=utf-8".to_owned())];
+    Answer { status: 200, headers, body, ..Answer::default() }
 }
 
 /// Large files lie on another host, the others at another address of this one; `localhost` is not `127.0.0.1` to a client.
@@ -286,6 +303,10 @@ fn bytes(content: &[u8], range: Option<&str>, fault: Option<Fault>, etag: String
         Some(Fault::Cut(sent)) => answer.sent = Some(sent),
         Some(Fault::Garble) => answer.body.iter_mut().for_each(|byte| *byte = !*byte),
         Some(Fault::Short) => drop(answer.body.pop()),
+        Some(Fault::Long) => {
+            answer.body.push(b'}');
+            answer.open_ended = true;
+        }
         _ => {}
     }
     answer

@@ -99,7 +99,7 @@ fn attention_to_what_is_not_a_number_gives_none() {
         let slab = |row: &[f32]| [row, &vec![0.0; SLAB * BLOCK * 4 - row.len()]].concat();
         let (keys, values) = (slab(&keys), slab(&queries));
         let decode = attention::Decode { heads: 1, width: 4, keys: &[&keys], values: &[&values] };
-        decode.attend(isa, &queries[..4], &[Place { position: 69, blocks: vec![0, 1] }], &mut y[..4]);
+        decode.attend(isa, &queries[..4], &[Place { position: 69, blocks: vec![0, 1].into() }], &mut y[..4]);
         assert!(y[..4].iter().all(|y| y.is_nan()), "{isa:?}");
     }
 }
