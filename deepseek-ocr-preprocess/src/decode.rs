@@ -11,7 +11,10 @@ use crate::{
 };
 use deepseek_ocr_core::{Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
-use std::io::{Cursor, ErrorKind};
+use std::{
+    io::{Cursor, ErrorKind},
+    ops::RangeInclusive,
+};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
@@ -125,7 +128,7 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
     if BIG_TIFF.iter().any(|magic| bytes.starts_with(magic)) {
         return Some((ImageFormat::Tiff, "TIFF"));
     }
-    let format = image::guess_format(bytes).ok()?;
+    let format = image::guess_format(bytes).ok().filter(|&format| is_plausible(bytes, format))?;
     let name = match format {
         ImageFormat::Png => "PNG",
         ImageFormat::Jpeg => "JPEG",
@@ -138,6 +141,29 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
         _ => return None,
     };
     Some((format, name))
+}
+
+/// Whether more speaks for a format than two letters with which a text may begin as well.
+fn is_plausible(bytes: &[u8], format: ImageFormat) -> bool {
+    /// Sizes of the headers that there are: OS/2 1.x and 2.x, and Windows up to version 5.
+    const BMP_HEADERS: RangeInclusive<u32> = 12..=124;
+    match format {
+        ImageFormat::Bmp => bytes
+            .get(14..)
+            .and_then(|rest| rest.first_chunk())
+            .is_none_or(|&size| BMP_HEADERS.contains(&u32::from_le_bytes(size))),
+        // Blanks, then a number or a comment; PAM has names there.
+        ImageFormat::Pnm => {
+            let rest = bytes.get(2..).unwrap_or_default();
+            let is_field = |byte: &u8| {
+                b"#-".contains(byte) || byte.is_ascii_digit() || bytes[1] == b'7' && byte.is_ascii_uppercase()
+            };
+            rest.is_empty()
+                || rest[0].is_ascii_whitespace() && rest.trim_ascii_start().first().is_none_or(is_field)
+                || rest[0] == b'#'
+        }
+        _ => true,
+    }
 }
 
 /// The size in the header of a format whose decoder calls an empty or a huge image broken.

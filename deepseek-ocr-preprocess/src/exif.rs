@@ -61,7 +61,7 @@ impl<'a> Directory<'a> {
     pub(crate) fn find(&self, tag: u16) -> Option<Values<'a>> {
         let table = self.bytes.get(self.start..)?.chunks_exact(if self.layout.big { 20 } else { 12 });
         let entries = table.take(self.count).filter(|entry| self.layout.u16(entry) == Some(tag));
-        entries.filter_map(|entry| self.values(entry)).last()
+        entries.rev().find_map(|entry| self.values(entry))
     }
 
     fn values(&self, entry: &'a [u8]) -> Option<Values<'a>> {

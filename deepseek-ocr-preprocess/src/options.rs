@@ -27,8 +27,8 @@ pub enum Alpha {
 
 /// What becomes of files whose pixels are not all there.
 ///
-/// It concerns those that still give a page: JPEGs that were cut or spoiled behind their header, and files that lack only their
-/// format's end mark. A file of which nothing can be read is an error in any case.
+/// It concerns those that still give a page: JPEGs that were cut or spoiled behind their header, PNG files with a spoiled
+/// chunk beside the pixels, and files that lack only their format's end mark. A file of which nothing can be read is an error in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Damage {
