@@ -224,8 +224,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
         #[test]
         fn both_passes_equal_the_definition(w in 1u32..90, h in 1u32..90, nw in 1u32..90, nh in 1u32..90) {
             let image = pattern(w, h);

@@ -107,8 +107,6 @@ static ALPHABET: LazyLock<Vec<u32>> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
     fn pieces_joined_are_the_whole(draws in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..80)) {
         let id = |(hard, index): &(bool, prop::sample::Index)| {

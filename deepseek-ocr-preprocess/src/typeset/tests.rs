@@ -280,8 +280,6 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn any_text_is_set_whole(text in any::<String>(), style in styles()) {
         check_cover(&text, &Page::typeset(&text, &style).expect("a good style"));
