@@ -28,16 +28,6 @@ pub(crate) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     RgbImage::from_raw(width, height, samples).expect("every pixel became three samples")
 }
 
-/// An image whose pixels are `rgb` of each `N` samples.
-pub(crate) fn map<T, const N: usize>(
-    width: u32,
-    height: u32,
-    samples: &[T],
-    rgb: impl Fn(&[T; N]) -> [u8; 3],
-) -> RgbImage {
-    RgbImage::from_raw(width, height, pixels(samples, rgb)).expect("every pixel became three samples")
-}
-
 fn pixels<T, const N: usize>(samples: &[T], rgb: impl Fn(&[T; N]) -> [u8; 3]) -> Vec<u8> {
     let (pixels, _) = samples.as_chunks();
     let mut out = Vec::with_capacity(pixels.len() * 3);
@@ -48,16 +38,27 @@ fn pixels<T, const N: usize>(samples: &[T], rgb: impl Fn(&[T; N]) -> [u8; 3]) ->
 }
 
 impl Alpha {
-    fn flatten<T: Sample>(self, value: T, alpha: T) -> u8 {
+    pub(crate) fn flatten<T: Sample>(self, value: T, alpha: T) -> u8 {
         match self {
             Self::OverWhite => value.over_white(alpha),
             Self::Drop => value.to_byte(),
         }
     }
+
+    /// As [`flatten`](Self::flatten), of a value that was multiplied by its alpha.
+    pub(crate) fn flatten_associated(self, value: u16, alpha: u16) -> u8 {
+        let (value, alpha, max) = (u32::from(value), u32::from(alpha), u32::from(u16::MAX));
+        let value = match self {
+            Self::OverWhite => value + max - alpha,
+            Self::Drop if alpha == 0 => value,
+            Self::Drop => value * max / alpha,
+        };
+        (value.min(max) as u16).to_byte()
+    }
 }
 
 /// A sample of an image, black at zero.
-trait Sample: Copy {
+pub(crate) trait Sample: Copy {
     /// Scaled to 8 bits, rounded.
     fn to_byte(self) -> u8;
 
@@ -88,6 +89,11 @@ impl Sample for u16 {
         let mixed = value * alpha + MAX * (MAX - alpha);
         ((mixed * 255 + MAX * MAX / 2) / (MAX * MAX)) as u8
     }
+}
+
+/// 255 becomes 65535.
+pub(crate) fn widen(byte: u8) -> u16 {
+    u16::from(byte) * 257
 }
 
 /// White is 1; what lies outside is clamped, and not-a-number is black.

@@ -3,7 +3,7 @@
 use crate::{
     Damage, Page, PageOptions, PageWarning, color,
     ending::{Cut, Ending, ending},
-    frames::frames,
+    frames::{frame, frames},
     orientation::orientation,
     tiff,
 };
@@ -13,10 +13,9 @@ use std::io::{Cursor, ErrorKind};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
-    let (format, name) =
-        format_of(bytes).ok_or_else(|| Error::NotAnImage { found: "the data is in no known format".into() })?;
+    let (format, name) = format_of(bytes)?;
     if let Some((width, height)) = claimed_size(bytes, format) {
-        check_size(width, height, options)?;
+        options.check(width, height, 0)?;
     }
     let mut warnings = Vec::new();
     match ending(bytes, format) {
@@ -29,49 +28,67 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
         }
         Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
     }
-    if let (Damage::Refuse, Some(warning)) = (options.damage, warnings.first()) {
-        return Err(Error::ImageTruncated { format: name, reason: warning.to_string() });
+    refuse(&warnings, name, options)?;
+    let frames = frames(bytes, format);
+    if options.page >= frames {
+        return Err(Error::invalid_request("page", options.page, format!("less than {frames}, the number of pages")));
     }
-    let rgb = pixels(bytes, format, name, options)?;
-    match frames(bytes, format) {
-        1 => {}
-        frames => warnings.push(PageWarning::MoreFrames { frames }),
+    let rgb = if format == ImageFormat::Tiff {
+        let (rgb, damage) = tiff::decode(bytes, options)?;
+        warnings.extend(damage.map(|reason| PageWarning::Damaged { format: name, reason }));
+        rgb
+    } else {
+        pixels(bytes, format, name, options)?
+    };
+    refuse(&warnings, name, options)?;
+    if frames > 1 && options.page == 0 {
+        warnings.push(PageWarning::MoreFrames { frames });
     }
     Ok(Page::new(rgb, warnings))
 }
 
-/// The upright pixels of the first frame.
+/// An error where damage was found and is not to be put up with.
+fn refuse(warnings: &[PageWarning], format: &'static str, options: &PageOptions) -> Result<()> {
+    match (options.damage, warnings.first()) {
+        (Damage::Refuse, Some(warning)) => Err(Error::ImageTruncated { format, reason: warning.to_string() }),
+        _ => Ok(()),
+    }
+}
+
+/// The number of pages or frames in `bytes`.
+pub(crate) fn count(bytes: &[u8]) -> Result<usize> {
+    Ok(frames(bytes, format_of(bytes)?.0))
+}
+
+/// The upright pixels of a frame, in any format but TIFF.
 fn pixels(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOptions) -> Result<RgbImage> {
     let foreign = |error| from_image_error(name, error, options);
-    let indexed = if format == ImageFormat::Tiff { tiff::Indexed::new(bytes) } else { None };
-    let bytes = indexed.as_ref().map_or(bytes, |indexed| &indexed.grey);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_alloc);
-    reader.limits(limits);
+    reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(foreign)?;
-    check_limits(&decoder, options)?;
+    let (width, height) = decoder.dimensions();
+    options.check(width, height, decoder.total_bytes())?;
     let orientation = orientation(&mut decoder, bytes, format);
-    let image = DynamicImage::from_decoder(decoder).map_err(foreign)?;
-    let rgb = match (indexed, image) {
-        (Some(indexed), DynamicImage::ImageLuma8(grey)) => {
-            color::map(grey.width(), grey.height(), grey.as_raw(), |&[index]| indexed.color(index))
-        }
-        (_, image) => color::to_rgb(image, options.alpha),
+    let image = match options.page {
+        0 => DynamicImage::from_decoder(decoder).map_err(foreign)?,
+        number => frame(bytes, format, number, limits).map_err(foreign)?,
     };
-    let mut image = DynamicImage::from(rgb);
+    let mut image = DynamicImage::from(color::to_rgb(image, options.alpha));
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
 }
 
 /// The format by its first bytes, and its name in messages.
-fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
+fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
+    let unknown = || Error::NotAnImage { found: "the data is in no known format".into() };
     /// Little- and big-endian BigTIFF, which `image` decodes but does not recognise.
     const BIG_TIFF: [&[u8]; 2] = [b"II+\0", b"MM\0+"];
     if BIG_TIFF.iter().any(|magic| bytes.starts_with(magic)) {
-        return Some((ImageFormat::Tiff, "TIFF"));
+        return Ok((ImageFormat::Tiff, "TIFF"));
     }
-    let format = image::guess_format(bytes).ok()?;
+    let format = image::guess_format(bytes).map_err(|_| unknown())?;
     let name = match format {
         ImageFormat::Png => "PNG",
         ImageFormat::Jpeg => "JPEG",
@@ -81,37 +98,9 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
         ImageFormat::Gif => "GIF",
         ImageFormat::Ico => "ICO",
         ImageFormat::Pnm => "PNM",
-        _ => return None,
+        _ => return Err(unknown()),
     };
-    Some((format, name))
-}
-
-/// Compares what the header claims with the limits; nothing is decoded yet.
-fn check_limits(decoder: &impl ImageDecoder, options: &PageOptions) -> Result<()> {
-    let (width, height) = decoder.dimensions();
-    check_size(width, height, options)?;
-    let rgb = u64::from(width) * u64::from(height) * 3;
-    let needed = decoder.total_bytes().saturating_add(rgb);
-    if needed > options.max_alloc {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels in {needed} bytes"),
-            limit: format!("{} bytes", options.max_alloc),
-        });
-    }
-    Ok(())
-}
-
-fn check_size(width: u32, height: u32, options: &PageOptions) -> Result<()> {
-    if width == 0 || height == 0 {
-        return Err(Error::ImageEmpty { width, height });
-    }
-    if width > options.max_width || height > options.max_height {
-        return Err(Error::ImageTooLarge {
-            found: format!("{width} x {height} pixels"),
-            limit: format!("{} x {} pixels", options.max_width, options.max_height),
-        });
-    }
-    Ok(())
+    Ok((format, name))
 }
 
 /// The size in the header of a format whose decoder calls an empty or a huge image broken.

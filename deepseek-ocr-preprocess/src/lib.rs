@@ -40,6 +40,7 @@ mod tiling;
 #[cfg(feature = "typeset")]
 mod typeset;
 mod views;
+mod webp;
 
 pub use fit::Placement;
 pub use image;

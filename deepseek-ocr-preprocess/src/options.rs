@@ -54,6 +54,8 @@ pub struct PageOptions {
     pub alpha: Alpha,
     /// What becomes of files whose pixels are not all there.
     pub damage: Damage,
+    /// Which page of a TIFF, or frame of an animated GIF, WebP or PNG, is read; the first is 0. See [`Page::count`].
+    pub page: usize,
 }
 
 impl Default for PageOptions {
@@ -64,6 +66,7 @@ impl Default for PageOptions {
             max_alloc: MAX_ALLOC,
             alpha: Alpha::default(),
             damage: Damage::default(),
+            page: 0,
         }
     }
 }
@@ -105,10 +108,17 @@ impl PageOptions {
         Self { damage, ..self }
     }
 
+    /// Sets [`page`](Self::page).
+    #[must_use]
+    pub fn with_page(self, page: usize) -> Self {
+        Self { page, ..self }
+    }
+
     /// Reads a file; its name does not matter, the content decides the format.
     ///
     /// # Errors
-    /// If the file cannot be read, is no image, is damaged, cut off, empty, or over the limits.
+    /// If the file cannot be read, is no image, is damaged, cut off, empty, or over the limits;
+    /// [`Error::InvalidRequest`] if it has no such [`page`](Self::page).
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Page> {
         let path = path.as_ref();
         let mut bytes = Vec::new();
@@ -129,6 +139,27 @@ impl PageOptions {
             return Err(Error::ImageTooLarge { found: "a file that is longer".into(), limit });
         }
         decode::decode(bytes, self)
+    }
+
+    /// Compares what a header claims with the limits: the size, and the bytes of the decoded samples.
+    pub(crate) fn check(&self, width: u32, height: u32, samples: u64) -> Result<()> {
+        if width == 0 || height == 0 {
+            return Err(Error::ImageEmpty { width, height });
+        }
+        if width > self.max_width || height > self.max_height {
+            return Err(Error::ImageTooLarge {
+                found: format!("{width} x {height} pixels"),
+                limit: format!("{} x {} pixels", self.max_width, self.max_height),
+            });
+        }
+        let needed = samples.saturating_add(u64::from(width) * u64::from(height) * 3);
+        if samples > 0 && needed > self.max_alloc {
+            return Err(Error::ImageTooLarge {
+                found: format!("{width} x {height} pixels in {needed} bytes"),
+                limit: format!("{} bytes", self.max_alloc),
+            });
+        }
+        Ok(())
     }
 
     /// A page from decoded pixels; the limits do not apply, the memory is there already.
