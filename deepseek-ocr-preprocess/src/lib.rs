@@ -44,6 +44,7 @@ mod tiling;
 #[cfg(feature = "typeset")]
 mod typeset;
 mod views;
+mod webp;
 mod xmp;
 
 pub use fit::Placement;

@@ -1,9 +1,6 @@
 //! Where the formats keep EXIF and XMP data: one walk for each container.
 
-use crate::{
-    exif::{self, Directory},
-    png::{self, Chunk},
-};
+use crate::png::{self, Chunk};
 use image::ImageFormat;
 use std::{borrow::Cow, iter};
 
@@ -44,11 +41,6 @@ pub(crate) fn metadata(bytes: &[u8], format: ImageFormat) -> Box<dyn Iterator<It
             b"XMP " => Some(Metadata::Xmp(data.into())),
             _ => None,
         })),
-        ImageFormat::Tiff => {
-            let packet = Directory::first(bytes).and_then(|directory| directory.find(exif::XMP));
-            let xmp = packet.map(|packet| Metadata::Xmp(packet.bytes.into()));
-            Box::new(iter::once(Metadata::Exif(bytes.into())).chain(xmp))
-        }
         ImageFormat::Gif => Box::new(gif_xmp(bytes).map(|packet| Metadata::Xmp(packet.into())).into_iter()),
         _ => Box::new(iter::empty()),
     }
