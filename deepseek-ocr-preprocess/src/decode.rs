@@ -4,6 +4,7 @@ use crate::{
     Damage, Page, PageOptions, PageWarning, color,
     ending::{Cut, Ending, ending},
     frames::frames,
+    gif,
     ico::{self, Largest},
     orientation::orientation,
     png, sniff, tiff,
@@ -80,6 +81,7 @@ fn stored(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageO
             Some(Largest::Bitmap(alone)) => ico::masked(&alone, read(&alone)?.into_rgba8()),
             None => read(bytes)?,
         },
+        ImageFormat::Gif => read(&gif::enlarged(bytes))?,
         ImageFormat::Bmp => match read(bytes)? {
             // An alpha that is zero everywhere was declared, but not written: viewers show the colours.
             DynamicImage::ImageRgba8(image) if image.pixels().all(|pixel| pixel.0[3] == 0) => {
