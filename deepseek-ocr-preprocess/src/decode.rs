@@ -4,6 +4,7 @@ use crate::{
     Damage, Page, PageOptions, PageWarning, color,
     ending::{Ending, ending},
     frames::{frame, frames},
+    gif,
     ico::{self, Largest},
     jpeg::Jpeg,
     orientation::orientation,
@@ -11,7 +12,8 @@ use crate::{
 };
 use deepseek_ocr_core::{Error, Result};
 use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, error::UnsupportedErrorKind,
+    metadata::Orientation,
 };
 use std::{
     io::{Cursor, ErrorKind},
@@ -76,6 +78,7 @@ fn stored(
             Some(Largest::Bitmap(alone)) => ico::masked(&alone, read(&alone)?.into_rgba8()),
             None => read(bytes)?,
         },
+        ImageFormat::Gif => read(&gif::enlarged(bytes))?,
         ImageFormat::Bmp => match read(bytes)? {
             // An alpha that is zero everywhere was declared, but not written: viewers show the colours.
             DynamicImage::ImageRgba8(image) if image.pixels().all(|pixel| pixel.0[3] == 0) => {
@@ -218,6 +221,14 @@ fn from_image_error(format: &'static str, error: ImageError, options: &PageOptio
         ImageError::Limits(error) => {
             Error::ImageTooLarge { found: error.to_string(), limit: format!("{} bytes", options.max_alloc) }
         }
+        ImageError::Unsupported(error) => Error::ImageUnsupported {
+            format,
+            feature: match error.kind() {
+                UnsupportedErrorKind::Color(color) => format!("samples of type {color:?}"),
+                UnsupportedErrorKind::GenericFeature(feature) => feature,
+                _ => error.to_string(),
+            },
+        },
         error => Error::ImageDecode { format, source: Box::new(error) },
     }
 }

@@ -30,6 +30,7 @@ mod ending;
 mod exif;
 mod fit;
 mod frames;
+mod gif;
 mod ico;
 mod jpeg;
 mod metadata;
