@@ -37,7 +37,9 @@ impl Color {
 
     /// Paints a row of `samples` for each pixel, 65535 at their most or indices into the palette.
     pub(super) fn paint(&self, row: &[u16], samples: usize, opacity: Option<Opacity>, alpha: Alpha, rgb: &mut [u8]) {
-        let paint = Paint { row, samples, opacity, alpha };
+        // Beside indices, opacity was not scaled either.
+        let most = if let Self::Palette(colors) = self { colors.len() as u32 - 1 } else { u32::from(u16::MAX) };
+        let paint = Paint { row, samples, opacity, most, alpha };
         match self {
             Self::Grey => paint.each(rgb, |pixel| [pixel[0]; 3]),
             Self::InvertedGrey => paint.each(rgb, |pixel| [u16::MAX - pixel[0]; 3]),
@@ -57,6 +59,8 @@ struct Paint<'a> {
     row: &'a [u16],
     samples: usize,
     opacity: Option<Opacity>,
+    /// The sample of a pixel that is opaque.
+    most: u32,
     alpha: Alpha,
 }
 
@@ -64,12 +68,14 @@ impl Paint<'_> {
     fn each(&self, rgb: &mut [u8], color: impl Fn(&[u16]) -> [u16; 3]) {
         for (pixel, rgb) in self.row.chunks_exact(self.samples).zip(rgb.as_chunks_mut::<3>().0) {
             let color = color(pixel);
-            *rgb = match self.opacity {
-                None => color.map(Sample::to_byte),
-                Some(Opacity { index, associated: false }) => color.map(|v| self.alpha.flatten(v, pixel[index])),
-                Some(Opacity { index, associated: true }) => {
-                    color.map(|value| self.alpha.flatten_associated(value, pixel[index]))
-                }
+            let Some(Opacity { index, associated }) = self.opacity else {
+                *rgb = color.map(Sample::to_byte);
+                continue;
+            };
+            let opacity = (u32::from(pixel[index]) * u32::from(u16::MAX) / self.most) as u16;
+            *rgb = match associated {
+                false => color.map(|value| self.alpha.flatten(value, opacity)),
+                true => color.map(|value| self.alpha.flatten_associated(value, opacity)),
             };
         }
     }
