@@ -76,8 +76,9 @@ impl<'a> Reader<'a> {
         let Some(opacity) = self.layout.opacity else {
             return Ok(self.painted(|color, _| Rgb(color.map(Sample::to_byte)))?.into());
         };
+        let opaque = u32::from(self.layout.color.opaque());
         let painted = self.painted(|[red, green, blue], samples| {
-            let alpha = samples[opacity.index];
+            let alpha = (u32::from(samples[opacity.index]) * u32::from(u16::MAX) / opaque) as u16;
             let separate = |value| if opacity.associated { separated(value, alpha) } else { value };
             Rgba([separate(red), separate(green), separate(blue), alpha])
         });

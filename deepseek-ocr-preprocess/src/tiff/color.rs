@@ -33,6 +33,11 @@ impl Color {
         }
     }
 
+    /// The sample that is opaque where one says how opaque a pixel is: beside indices it is not scaled either.
+    pub(super) fn opaque(&self) -> u16 {
+        if let Self::Palette(colors) = self { colors.len().saturating_sub(1).max(1) as u16 } else { u16::MAX }
+    }
+
     /// Paints pixels: the samples of each, 65535 at their most or indices into the palette, and where it goes. `pixel` makes it of its
     /// colours and its samples.
     pub(super) fn paint<'a, P: Pixel>(

@@ -264,8 +264,12 @@ fn predictor(directory: &Directory<'_>, compression: Compression, samples: &Samp
     let (bits, is_float) = (samples.bits(), matches!(samples, Samples::Float { .. }));
     let bytes = bits as usize / 8;
     match found {
-        _ if !applies => Ok(Predictor::None),
         1 => Ok(Predictor::None),
+        // libtiff takes no notice of it, but there are writers that apply it.
+        _ if compression == Compression::Packed(Packing::PackBits) => {
+            Err(unsupported(format!("predictor {found} with PackBits compression")))
+        }
+        _ if !applies => Ok(Predictor::None),
         2 if bits % 8 == 0 => Ok(Predictor::Horizontal { bytes, step }),
         3 if is_float => Ok(Predictor::Float { bytes, step }),
         _ => Err(unsupported(format!("predictor {found} over samples of {bits} bits"))),

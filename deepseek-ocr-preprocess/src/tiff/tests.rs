@@ -124,6 +124,7 @@ fn what_is_not_read_is_named() {
         ("grey4.plain.tif", tag::PHOTOMETRIC, 6, ""),
         ("grey.float-255.tif", tag::SAMPLE_FORMAT, 2, "signed numbers as samples"),
         ("grey.float-255.tif", tag::SAMPLE_FORMAT, 1, "whole numbers of 32 bits as samples"),
+        ("rgb.lzw-predictor2.tif", tag::COMPRESSION, 32773, "predictor 2 with PackBits compression"),
         ("rgb.lzw-predictor2.tif", tag::PREDICTOR, 3, "predictor 3 over samples of 8 bits"),
         ("ycbcr22.plain.tif", tag::YCBCR_SUBSAMPLING, 3, "YCbCr subsampling of [3]"),
     ] {

@@ -158,6 +158,9 @@ expect("associated", premultiplied + 255 - alpha[..., None])
 write("associated.plain.tif", base(8, 2, 4) | {338: (3, [1])}, [np.dstack([premultiplied, alpha]).tobytes()])
 expect("greyalpha", np.floor((grey.astype(int) * alpha + 255 * (255 - alpha.astype(int))) / 255 + 0.5))
 write("greyalpha.unassociated.tif", base(8, 1, 2) | {338: (3, [2])}, [np.dstack([grey, alpha]).tobytes()])
+index = grey.astype(int)
+expect("palettealpha", np.floor((palette[index].astype(int) * alpha[..., None] + 255 * (255 - alpha[..., None].astype(int))) / 255 + 0.5))
+write("palettealpha.unassociated.tif", base(8, 3, 2) | {320: (3, [int(c) * 257 for c in palette.T.reshape(-1)]), 338: (3, [2])}, [np.dstack([grey, alpha]).tobytes()])
 
 # CMYK, in pixels and planes.
 inks = np.dstack([255 - rgb, (x * 2).astype(np.uint8)])
