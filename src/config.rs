@@ -2,14 +2,21 @@
 //!
 //! A field that asks for something else is refused by name, so that nothing is "unsupported" after loading.
 
-use deepseek_ocr_core::{Error, Result};
+mod fields;
+mod known;
+
+use crate::Tokenizer;
+use deepseek_ocr_core::{Result, json};
 use deepseek_ocr_decoder::DecoderConfig;
 use deepseek_ocr_encoder::{ClipConfig, CompressorConfig, EncoderConfig, SamConfig};
+use fields::Fields;
 use serde_json::Value;
-use std::fmt::Display;
+use std::path::Path;
 
 const CONFIG: &str = "config.json";
-const PROCESSOR: &str = "processor_config.json";
+const GENERATION: &str = "generation_config.json";
+/// Both hold the same fields; the second is what older exporters call it.
+const PROCESSORS: [&str; 2] = ["processor_config.json", "preprocessor_config.json"];
 
 /// Side of a SAM patch in pixels; not in any configuration file.
 const SAM_PATCH: usize = 16;
@@ -19,42 +26,105 @@ const NECK_CHANNELS: usize = 256;
 const RMS_EPS: f64 = 1e-6;
 const ROPE_THETA: f64 = 10_000.0;
 
+/// The towers, by their names in the file.
+const SAM: &str = "sam_vit_b";
+const CLIP: &str = "clip-l-14-224";
+
+/// Parts of the names of modules and classes that sister models with the same fields have.
+const SISTERS: [&str; 2] = ["ocr2", "unlimited"];
+
 /// Everything about a model that its configuration says.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelConfig {
     pub(crate) encoder: EncoderConfig,
     pub(crate) decoder: DecoderConfig,
+    /// The whole files that state ids of tokens.
+    stated: Vec<(&'static str, Value)>,
 }
 
 impl ModelConfig {
+    /// Reads the configuration files of a model folder.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let mut config = Self::parse(&json::read(folder.join(CONFIG))?)?;
+        for file in PROCESSORS {
+            if folder.join(file).is_file() {
+                check_processor(file, &json::read(folder.join(file))?)?;
+            }
+        }
+        if folder.join(GENERATION).is_file() {
+            config.stated.push((GENERATION, json::read(folder.join(GENERATION))?));
+        }
+        Ok(config)
+    }
+
     pub(crate) fn parse(config: &Value) -> Result<Self> {
-        let root = Fields { file: CONFIG, scopes: vec![("", config)] };
-        root.equals("model_type", "deepseek_vl_v2")?;
-        root.equals("tile_tag", "2D")?;
-        let decoder = decoder(config)?;
-        let encoder = encoder(config, decoder.hidden)?;
-        Ok(Self { encoder, decoder })
+        let root = Fields::of_file(CONFIG, config)?;
+        root.switches(&known::file())?;
+        refuse_sister_code(&root)?;
+        Fields::new(CONFIG, nested(&root))?.switches(&known::decoder_class())?;
+        let fields = Fields::new(CONFIG, nested(&root).into_iter().chain([(String::new(), config)]))?;
+        let decoder = decoder(&fields)?;
+        warn_of(fields.unknown(known::UNUSED));
+        let encoder = encoder(&root, decoder.hidden)?;
+        Ok(Self { encoder, decoder, stated: vec![(CONFIG, config.clone())] })
+    }
+
+    /// Checks that the files mean the tokens that the tokenizer has.
+    pub(crate) fn check_tokens(&self, tokenizer: &Tokenizer) -> Result<()> {
+        for &(file, ref value) in &self.stated {
+            let root = Fields::of_file(file, value)?;
+            let fields = Fields::new(file, nested(&root).into_iter().chain([(String::new(), value)]))?;
+            for (field, id) in [
+                ("bos_token_id", tokenizer.bos()),
+                ("eos_token_id", tokenizer.eos()),
+                ("image_token_id", tokenizer.image()),
+                ("image_token_index", tokenizer.image()),
+            ] {
+                // The class allows several that end an answer; here there is one.
+                fields.one_of(field, &[id.into(), vec![id].into()])?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Checks that `processor_config.json` describes the preprocessing that is built in.
-pub(crate) fn check_processor(config: &Value) -> Result<()> {
-    let fields = Fields { file: PROCESSOR, scopes: vec![("", config)] };
-    for field in ["image_mean", "image_std"] {
-        fields.equals(field, vec![0.5, 0.5, 0.5])?;
-    }
-    fields.equals("normalize", true)?;
-    fields.equals("patch_size", SAM_PATCH)?;
-    fields.equals("downsample_ratio", 4)?;
-    fields.equals("image_token", "<image>")
+/// Checks that the processor's file describes the preprocessing that is built in.
+fn check_processor(file: &'static str, config: &Value) -> Result<()> {
+    let root = Fields::of_file(file, config)?;
+    let fields = Fields::new(file, root.all("image_processor").into_iter().chain([(String::new(), config)]))?;
+    fields.switches(&known::processor(SAM_PATCH))?;
+    warn_of(fields.unknown(known::UNUSED_BY_PROCESSOR));
+    Ok(())
 }
 
-fn decoder(config: &Value) -> Result<DecoderConfig> {
-    // The released file states the decoder twice; the nested block wins where both speak.
-    let fields = Fields { file: CONFIG, scopes: vec![("language_config.", &config["language_config"]), ("", config)] };
-    refuse_other_decoders(&fields)?;
+fn warn_of(fields: Vec<String>) {
+    if !fields.is_empty() {
+        tracing::warn!(?fields, "a configuration file has fields that are not known here, and are not read");
+    }
+}
+
+/// The blocks in which a file may state the decoder; the released one does so there and at its root. Transformers calls it otherwise.
+fn nested<'a>(root: &Fields<'a>) -> Vec<(String, &'a Value)> {
+    [root.all("language_config"), root.all("text_config")].concat()
+}
+
+/// Refuses a file whose remote code is that of another model.
+fn refuse_sister_code(root: &Fields<'_>) -> Result<()> {
+    for (path, map) in root.all("auto_map") {
+        for (class, code) in map.as_object().into_iter().flatten() {
+            let name = code.to_string().to_lowercase();
+            let module = name.rsplit("--").next().unwrap_or(&name);
+            if SISTERS.iter().any(|sister| module.contains(sister)) {
+                return Err(root.error_at(&format!("{path}{class}"), code, "code of DeepSeek-OCR"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decoder(fields: &Fields<'_>) -> Result<DecoderConfig> {
     let heads = fields.size("num_attention_heads")?;
-    fields.equals("num_key_value_heads", heads)?;
+    let experts = fields.size("n_routed_experts")?;
     let config = DecoderConfig {
         vocab: fields.size("vocab_size")?,
         hidden: fields.size("hidden_size")?,
@@ -62,13 +132,13 @@ fn decoder(config: &Value) -> Result<DecoderConfig> {
         heads,
         dense_width: fields.size("intermediate_size")?,
         dense_layers: fields.count("first_k_dense_replace")?,
-        experts: fields.size("n_routed_experts")?,
+        experts,
         experts_per_token: fields.size("num_experts_per_tok")?,
         expert_width: fields.size("moe_intermediate_size")?,
         shared_width: fields.size("n_shared_experts")? * fields.size("moe_intermediate_size")?,
         context: fields.size("max_position_embeddings")?,
-        rms_eps: fields.number("rms_norm_eps", RMS_EPS)?,
-        rope_theta: fields.number("rope_theta", ROPE_THETA)?,
+        rms_eps: fields.number("rms_norm_eps")?.unwrap_or(RMS_EPS),
+        rope_theta: rope_theta(fields)?,
     };
     if !config.hidden.is_multiple_of(2 * heads) {
         return Err(fields.error("num_attention_heads", heads, format!("a divisor of half of {}", config.hidden)));
@@ -81,39 +151,58 @@ fn decoder(config: &Value) -> Result<DecoderConfig> {
         let expected = format!("at most num_hidden_layers, {}", config.layers);
         return Err(fields.error("first_k_dense_replace", config.dense_layers, expected));
     }
+    fields.equals("num_key_value_heads", heads)?;
+    for other_name in ["num_experts", "num_local_experts"] {
+        fields.equals(other_name, experts)?;
+    }
+    fields.switches(&known::decoder(config.hidden / heads))?;
+    refuse_windows(fields)?;
+    check_layers(fields, &config)?;
     Ok(config)
 }
 
-/// The switches of the configuration class that choose another architecture.
-fn refuse_other_decoders(fields: &Fields<'_>) -> Result<()> {
-    fields.equals("hidden_act", "silu")?;
-    fields.equals("scoring_func", "softmax")?;
-    fields.equals("topk_method", "greedy")?;
-    for field in ["use_mla", "norm_topk_prob", "attention_bias", "tie_word_embeddings", "rm_head"] {
-        fields.equals(field, false)?;
-    }
-    fields.equals("lm_head", true)?;
-    for field in ["n_group", "topk_group", "moe_layer_freq"] {
-        fields.equals(field, 1)?;
-    }
-    for field in ["qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"] {
-        fields.equals(field, 0)?;
-    }
-    for field in ["q_lora_rank", "kv_lora_rank", "rope_scaling"] {
-        fields.absent(field)?;
-    }
-    match fields.number("routed_scaling_factor", 1.0)? {
-        1.0 => Ok(()),
-        other => Err(fields.error("routed_scaling_factor", other, "1.0")),
-    }
+/// Refuses windows over the positions that a token sees. `use_sliding_window` is transformers' switch for its own field only.
+fn refuse_windows(fields: &Fields<'_>) -> Result<()> {
+    let off = fields.optional("use_sliding_window")? == Some(&Value::Bool(false));
+    fields.one_of("sliding_window_size", &[])?;
+    // Asked for in either case, so that it is no unknown field.
+    let window = fields.one_of("sliding_window", &[]);
+    if off { Ok(()) } else { window }
 }
 
-fn encoder(config: &Value, hidden: usize) -> Result<EncoderConfig> {
-    let vision = Fields { file: CONFIG, scopes: vec![("vision_config.", &config["vision_config"])] };
-    let width = &config["vision_config"]["width"];
-    let sam = Fields { file: CONFIG, scopes: vec![("vision_config.width.sam_vit_b.", &width["sam_vit_b"])] };
-    let clip = Fields { file: CONFIG, scopes: vec![("vision_config.width.clip-l-14-224.", &width["clip-l-14-224"])] };
-    let projector = Fields { file: CONFIG, scopes: vec![("projector_config.", &config["projector_config"])] };
+/// Checks the lists in which transformers says of each layer what it is.
+fn check_layers(fields: &Fields<'_>, config: &DecoderConfig) -> Result<()> {
+    fields.equals("layer_types", vec!["full_attention"; config.layers])?;
+    let kinds = (0..config.layers).map(|layer| if layer < config.dense_layers { "dense" } else { "sparse" });
+    fields.equals("mlp_layer_types", kinds.collect::<Vec<_>>())
+}
+
+/// The base of the rotary embedding, which all fields that state one must agree on.
+fn rope_theta(fields: &Fields<'_>) -> Result<f64> {
+    let mut found = fields.number("rope_theta")?.map(|theta| ("rope_theta", theta));
+    for block in ["rope_parameters", "rope_scaling"] {
+        let inside = fields.inside(block)?;
+        inside.switches(&known::rope())?;
+        let theta = inside.number("rope_theta")?;
+        inside.refuse_unknown()?;
+        match (found, theta) {
+            (Some((field, first)), Some(theta)) if first != theta => {
+                return Err(inside.error("rope_theta", theta, format!("{first} as {field} says")));
+            }
+            (None, Some(theta)) => found = Some((block, theta)),
+            _ => {}
+        }
+    }
+    Ok(found.map_or(ROPE_THETA, |(_, theta)| theta))
+}
+
+fn encoder(root: &Fields<'_>, hidden: usize) -> Result<EncoderConfig> {
+    let vision = root.inside("vision_config")?;
+    vision.switches(&known::vision())?;
+    let towers = vision.inside("width")?;
+    let (sam, clip) = (towers.inside(SAM)?, towers.inside(CLIP)?);
+    towers.refuse_unknown()?;
+    let projector = root.inside("projector_config")?;
 
     let layers = sam.size("layers")?;
     let channels = sam.sizes("downsample_channels")?;
@@ -123,115 +212,24 @@ fn encoder(config: &Value, hidden: usize) -> Result<EncoderConfig> {
     if let Some(block) = global_blocks.iter().find(|block| **block >= layers) {
         return Err(sam.error("global_attn_indexes", block, format!("block numbers below {layers}")));
     }
-    let neck = sam.optional("out_chans").map_or(Ok(NECK_CHANNELS), |_| sam.size("out_chans"))?;
-    let sam_width = sam.heads_divide("width")?;
-    let clip_width = clip.heads_divide("width")?;
+    let neck = sam.optional("out_chans")?.map_or(Ok(NECK_CHANNELS), |_| sam.size("out_chans"))?;
+    let (sam_width, sam_heads) = (sam.heads_divide("width")?, sam.size("heads")?);
+    let (clip_width, clip_heads) = (clip.heads_divide("width")?, clip.size("heads")?);
     clip.equals("width", channels[1])?;
-    projector.equals("projector_type", "linear")?;
+    projector.switches(&known::projector())?;
     projector.equals("input_dim", clip_width + channels[1])?;
     projector.equals("n_embed", hidden)?;
 
     let grid = vision.quotient("image_size", SAM_PATCH)?;
-    let sam = SamConfig::new(sam_width, layers, sam.size("heads")?, global_blocks, grid).with_neck_channels(neck);
+    sam.switches(&known::sam(grid * SAM_PATCH, SAM_PATCH, neck))?;
+    let sam_config = SamConfig::new(sam_width, layers, sam_heads, global_blocks, grid).with_neck_channels(neck);
     let grid = clip.quotient("image_size", clip.size("patch_size")?)?;
-    let clip = ClipConfig::new(clip_width, clip.size("layers")?, clip.size("heads")?, grid);
-    Ok(EncoderConfig::new(sam, CompressorConfig::new(channels), clip, hidden))
-}
-
-/// Fields of a JSON object, looked up in the first scope that has them.
-struct Fields<'a> {
-    file: &'static str,
-    scopes: Vec<(&'static str, &'a Value)>,
-}
-
-impl<'a> Fields<'a> {
-    /// The value, unless it is absent or null in every scope.
-    fn optional(&self, field: &str) -> Option<&'a Value> {
-        self.scopes.iter().filter_map(|(_, scope)| scope.get(field)).find(|value| !value.is_null())
+    clip.switches(&known::clip(clip_width))?;
+    let clip_config = ClipConfig::new(clip_width, clip.size("layers")?, clip_heads, grid);
+    for fields in [vision, sam, clip, projector] {
+        warn_of(fields.unknown(known::UNUSED));
     }
-
-    fn required(&self, field: &str) -> Result<&'a Value> {
-        self.optional(field).ok_or_else(|| self.error(field, "absent", "a value"))
-    }
-
-    /// A whole number of at least zero.
-    fn count(&self, field: &str) -> Result<usize> {
-        let value = self.required(field)?;
-        as_count(value).ok_or_else(|| self.error(field, value, "a whole number"))
-    }
-
-    /// A whole number of at least one.
-    fn size(&self, field: &str) -> Result<usize> {
-        let size = self.count(field)?;
-        if size == 0 { Err(self.error(field, size, "at least 1")) } else { Ok(size) }
-    }
-
-    fn counts(&self, field: &str) -> Result<Vec<usize>> {
-        let value = self.required(field)?;
-        let counts = value.as_array().and_then(|items| items.iter().map(as_count).collect());
-        counts.ok_or_else(|| self.error(field, value, "a list of whole numbers"))
-    }
-
-    fn sizes(&self, field: &str) -> Result<Vec<usize>> {
-        let sizes = self.counts(field)?;
-        if sizes.contains(&0) {
-            return Err(self.error(field, format!("{sizes:?}"), "sizes of at least 1"));
-        }
-        Ok(sizes)
-    }
-
-    /// `field / divisor`, which must be whole.
-    fn quotient(&self, field: &str, divisor: usize) -> Result<usize> {
-        let value = self.size(field)?;
-        if value.is_multiple_of(divisor) {
-            Ok(value / divisor)
-        } else {
-            Err(self.error(field, value, format!("a multiple of {divisor}")))
-        }
-    }
-
-    /// A size that the field `heads` beside it divides.
-    fn heads_divide(&self, field: &str) -> Result<usize> {
-        let (size, heads) = (self.size(field)?, self.size("heads")?);
-        if size.is_multiple_of(heads) {
-            Ok(size)
-        } else {
-            Err(self.error("heads", heads, format!("a divisor of {field}, {size}")))
-        }
-    }
-
-    fn number(&self, field: &str, default: f64) -> Result<f64> {
-        let Some(value) = self.optional(field) else { return Ok(default) };
-        let number = value.as_f64().filter(|number| *number > 0.0);
-        number.ok_or_else(|| self.error(field, value, "a number above 0"))
-    }
-
-    /// An absent field stands for `expected`.
-    fn equals(&self, field: &str, expected: impl Into<Value>) -> Result<()> {
-        let expected = expected.into();
-        match self.optional(field) {
-            Some(found) if *found != expected => Err(self.error(field, found, expected)),
-            _ => Ok(()),
-        }
-    }
-
-    fn absent(&self, field: &str) -> Result<()> {
-        match self.optional(field) {
-            Some(found) => Err(self.error(field, found, "null")),
-            None => Ok(()),
-        }
-    }
-
-    fn error(&self, field: &str, found: impl Display, expected: impl Display) -> Error {
-        let scope = self.scopes.iter().find(|(_, scope)| scope.get(field).is_some_and(|value| !value.is_null()));
-        let scope = scope.or(self.scopes.first()).map_or("", |(name, _)| name);
-        let (found, expected) = (found.to_string(), expected.to_string());
-        Error::Config { file: self.file, field: format!("{scope}{field}"), found, expected }
-    }
-}
-
-fn as_count(value: &Value) -> Option<usize> {
-    value.as_u64().and_then(|number| usize::try_from(number).ok())
+    Ok(EncoderConfig::new(sam_config, CompressorConfig::new(channels), clip_config, hidden))
 }
 
 #[cfg(test)]
@@ -297,8 +295,11 @@ mod tests {
 
     #[test]
     fn another_normalisation_is_refused() {
-        assert!(check_processor(&json!({ "image_mean": [0.5, 0.5, 0.5], "downsample_ratio": 4 })).is_ok());
-        let error = check_processor(&json!({ "image_std": [0.26, 0.26, 0.27] })).expect_err("other std").to_string();
+        let check = |config| check_processor(PROCESSORS[0], &config);
+        assert!(check(json!({ "image_mean": [0.5, 0.5, 0.5], "downsample_ratio": 4, "pad_token": "x" })).is_ok());
+        let error = check(json!({ "image_std": [0.26, 0.26, 0.27] })).expect_err("other std").to_string();
         assert_eq!(error, "processor_config.json: image_std is [0.26,0.26,0.27], expected [0.5,0.5,0.5]");
+        let nested = check(json!({ "image_processor": { "resample": 2 } })).expect_err("bilinear").to_string();
+        assert_eq!(nested, "processor_config.json: image_processor.resample is 2, expected 3");
     }
 }

@@ -1,10 +1,6 @@
 //! From a model folder to a model on a device.
 
-use crate::{
-    DeepseekOcr, Tokenizer,
-    config::{self, ModelConfig},
-    threads::Threads,
-};
+use crate::{DeepseekOcr, Tokenizer, config::ModelConfig, threads::Threads};
 use burn::tensor::Device;
 use deepseek_ocr_core::{Checkpoint, Error, Result, Weights, ops::Precision};
 use deepseek_ocr_decoder::Decoder;
@@ -14,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Loads a model folder: `config.json`, `tokenizer.json`, the weights, and `processor_config.json` if it is there.
+/// Loads a model folder: `config.json`, `tokenizer.json`, the weights, and, to check that they say the same, `processor_config.json` and
+/// `generation_config.json` if they are there.
 ///
 /// ```no_run
 /// use deepseek_ocr::{DeepseekOcr, Device};
@@ -101,18 +98,17 @@ impl Loader {
     /// Loads the model. On the CPU the weights are read where the files are mapped, not copied.
     ///
     /// # Errors
-    /// [`Error::Read`] or [`Error::Json`] naming the file; [`Error::Config`] naming a field that asks for what is not
-    /// supported; [`Error::Tokenizer`]; [`Error::Safetensors`]; an `Error::Tensor..` naming the tensor;
+    /// [`Error::Read`] or [`Error::Json`] naming the file; [`Error::ModelFolder`] if the folder holds something else;
+    /// [`Error::Config`] naming a field that asks for what is not supported; [`Error::Tokenizer`]; [`Error::Safetensors`]; an `Error::Tensor..` naming the tensor;
     /// [`Error::WeightFormat`] if the checkpoint was converted to another format than is asked for; [`Error::InvalidRequest`] for
     /// no threads and [`Error::Threads`] for more than the system gives.
     pub fn load(self) -> Result<DeepseekOcr> {
         let threads = self.threads.map_or(Ok(Threads::default()), Threads::start)?;
         let config = self.config()?;
         let device = self.device.unwrap_or_default();
-        let path = self.folder.join("tokenizer.json");
-        let tokenizer = std::fs::read(&path).map_err(Error::read(&path))?;
+        let tokenizer = Tokenizer::open(self.folder.join("tokenizer.json"))?;
         let checkpoint = Checkpoint::open(&self.folder)?;
-        assemble(&config, &tokenizer, &checkpoint, Place { weights: self.weights, device, threads })
+        assemble(&config, tokenizer, &checkpoint, Place { weights: self.weights, device, threads })
     }
 
     /// The stages that `config.json` describes, with random weights: where training begins.
@@ -125,24 +121,24 @@ impl Loader {
     }
 
     fn config(&self) -> Result<ModelConfig> {
-        let mut config = ModelConfig::parse(&json(&self.folder.join("config.json"))?)?;
+        let mut config = match ModelConfig::read(&self.folder) {
+            Err(error @ Error::Read { .. }) => Err(Checkpoint::explain(&self.folder).unwrap_or(error)),
+            read => read,
+        }?;
         config.encoder = config.encoder.with_precision(self.precision);
-        let processor = self.folder.join("processor_config.json");
-        if processor.is_file() {
-            config::check_processor(&json(&processor)?)?;
-        }
         Ok(config)
     }
 }
 
-/// The model folder's JSON files and their names, but for the weights' index.
+/// The model folder's JSON files and their names, but for the weights' index and hidden files.
 fn side_files(folder: &Path) -> Result<Vec<(PathBuf, OsString)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
         let entry = entry.map_err(Error::read(folder))?;
         let (path, name) = (entry.path(), entry.file_name());
         let is_json = path.extension().is_some_and(|extension| extension == "json");
-        if is_json && path.is_file() && !name.to_string_lossy().ends_with(".safetensors.index.json") {
+        let text = name.to_string_lossy();
+        if is_json && path.is_file() && !text.starts_with('.') && !text.ends_with(".safetensors.index.json") {
             files.push((path, name));
         }
     }
@@ -160,13 +156,13 @@ pub(crate) struct Place {
 /// Composes the stages from parts that are in memory.
 pub(crate) fn assemble(
     config: &ModelConfig,
-    tokenizer: &[u8],
+    tokenizer: Tokenizer,
     checkpoint: &Checkpoint,
     place: Place,
 ) -> Result<DeepseekOcr> {
     let Place { device, weights, threads } = place;
-    let tokenizer = Tokenizer::from_bytes(tokenizer)?;
     tokenizer.check_fits(config.decoder.vocab)?;
+    config.check_tokens(&tokenizer)?;
     let stages = threads.run(|| fill(config, checkpoint, weights, &device))?;
     Ok(DeepseekOcr::new(stages, tokenizer, device, threads))
 }
@@ -186,9 +182,4 @@ fn fill(
     loading.finish()?;
     tracing::debug!(tensors = checkpoint.names().count(), %weights, ?device, "model loaded");
     Ok((encoder, decoder))
-}
-
-fn json(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read(path).map_err(Error::read(path))?;
-    serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source: source.into() })
 }

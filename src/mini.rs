@@ -1,12 +1,12 @@
 //! The embedded checkpoint: a model of the same architecture, small enough to ship, that really reads.
 
 use crate::{
-    DeepseekOcr,
+    DeepseekOcr, Tokenizer,
     config::ModelConfig,
     loader::{self, Place},
 };
 use burn::tensor::Device;
-use deepseek_ocr_core::{Checkpoint, Error, Result};
+use deepseek_ocr_core::{Checkpoint, Result, json};
 
 const CONFIG: &[u8] = include_bytes!("../assets/mini/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../assets/mini/tokenizer.json");
@@ -30,10 +30,9 @@ impl DeepseekOcr {
     /// # Errors
     /// Those of the device.
     pub fn mini(device: &Device) -> Result<Self> {
-        let config = serde_json::from_slice(CONFIG)
-            .map_err(|source| Error::Json { path: "assets/mini/config.json".into(), source: source.into() })?;
+        let config = json::parse("assets/mini/config.json", CONFIG)?;
         let checkpoint = Checkpoint::from_static("assets/mini/model.safetensors", WEIGHTS)?;
         let place = Place { device: device.clone(), ..Place::default() };
-        loader::assemble(&ModelConfig::parse(&config)?, TOKENIZER, &checkpoint, place)
+        loader::assemble(&ModelConfig::parse(&config)?, Tokenizer::from_bytes(TOKENIZER)?, &checkpoint, place)
     }
 }

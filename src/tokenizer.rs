@@ -1,11 +1,16 @@
 //! The model's tokenizer: ids by text, text from ids, and special tokens found by what they say.
 
+mod settings;
+
 use crate::task::IMAGE;
-use deepseek_ocr_core::{BoxError, Error, Result};
+use deepseek_ocr_core::{BoxError, Error, Result, json};
 use std::{path::Path, sync::Arc};
 
 const BOS: &str = "<｜begin▁of▁sentence｜>";
 const EOS: &str = "<｜end▁of▁sentence｜>";
+
+/// Further tokens that prompts are written with, and answers with regions.
+const MARKS: [&str; 5] = ["<|grounding|>", "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>"];
 
 /// Tokens that are kept back at most while a character is incomplete: none has more bytes, and no token has fewer than one.
 const HELD: usize = 8;
@@ -41,15 +46,22 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json` from memory.
     ///
+    /// Settings of batches (`truncation`, `padding`) and the tokens that a file adds around a text are not used. What would change
+    /// a text on its way to ids and back, or ids from call to call, is refused by name: a normaliser, splits that take or add
+    /// characters, a decoder of another kind, tokens that take the spaces beside them, `dropout`.
+    ///
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn from_bytes(json: &[u8]) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(failed("tokenizer.json cannot be read"))?;
-        let special = |text: &str| {
-            let reason = || Error::Tokenizer { reason: format!("it has no token {text}"), source: None };
-            inner.token_to_id(text).ok_or_else(reason)
-        };
-        let (bos, eos, image) = (special(BOS)?, special(EOS)?, special(IMAGE)?);
+        let invalid =
+            |reason| Error::Tokenizer { reason: format!("tokenizer.json cannot be read: {reason}"), source: None };
+        let text = json::text(json).map_err(invalid)?;
+        let unread = "tokenizer.json cannot be read";
+        let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(failed(unread))?;
+        let stated = serde_json::from_slice(text).map_err(|source| failed(unread)(source.into()))?;
+        let (bos, eos, image) = (special(&inner, BOS)?, special(&inner, EOS)?, special(&inner, IMAGE)?);
+        MARKS.into_iter().try_for_each(|mark| special(&inner, mark).map(drop))?;
+        settings::settle(&mut inner, &stated)?;
         Ok(Self { inner: Arc::new(inner), bos, eos, image })
     }
 
@@ -150,6 +162,16 @@ impl TextStream {
         }
         Ok(String::new())
     }
+}
+
+/// The id of a token that is found wherever a text has it.
+fn special(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<u32> {
+    let missing = |reason| Error::Tokenizer { reason, source: None };
+    let id = tokenizer.token_to_id(text).ok_or_else(|| missing(format!("it has no token {text}")))?;
+    if tokenizer.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id) {
+        return Ok(id);
+    }
+    Err(missing(format!("{text} is not among its added_tokens, so that it is not found in a text")))
 }
 
 fn failed(reason: &'static str) -> impl FnOnce(BoxError) -> Error {

@@ -1,7 +1,9 @@
 //! Weights on disk: memory-mapped safetensors, one file or an index with shards.
 
 mod files;
+mod folder;
 mod loading;
+mod names;
 mod parameters;
 mod place;
 mod upload;
@@ -11,7 +13,7 @@ pub use loading::Loading;
 pub use parameters::Parameters;
 pub use place::Names;
 
-use crate::{Error, Result, Weights, quant::BlockFormat};
+use crate::{Error, Result, Weights, foreign, quant::BlockFormat};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Shape, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use std::{
@@ -48,11 +50,16 @@ struct Entry {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint in `folder`: `model.safetensors.index.json` and the shards it names, else the only `*.safetensors`.
+    /// Opens the checkpoint in `folder`: `model.safetensors.index.json` and the shards it names, else `model.safetensors`, else the
+    /// only `*.safetensors`. Hidden files are not looked at.
+    ///
+    /// Names of tensors become the released ones where one prefix explains all of them (`module.`, `base_model.model.`), where a
+    /// wrapper such as `torch.compile` stands in them (`_orig_mod.`), or where `model.` is missing.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::Json`] or [`Error::Safetensors`] naming the file; [`Error::TensorMissing`] if a shard
-    /// lacks a tensor that the index promises.
+    /// lacks a tensor that the index promises; [`Error::ModelFolder`] if the folder holds weights of another kind, an adapter, or
+    /// several safetensors without an index.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let listing = files::list(folder.as_ref())?;
         let mut checkpoint = Self { shards: Vec::new(), tensors: BTreeMap::new() };
@@ -60,10 +67,19 @@ impl Checkpoint {
             let map = files::Map::open(&path)?;
             checkpoint.add(Shard { path, bytes: map.bytes(), map: Some(map) })?;
         }
-        match listing.promised.into_iter().find(|name| !checkpoint.tensors.contains_key(name)) {
-            Some(name) => Err(Error::TensorMissing { name, expected: Vec::new() }),
-            None => Ok(checkpoint),
+        if let Some(name) = listing.promised.into_iter().find(|name| !checkpoint.tensors.contains_key(name)) {
+            return Err(checkpoint.missing(&name, &[]));
         }
+        if let Some(adapter) = checkpoint.names().find_map(folder::adapter_tensor) {
+            return Err(folder::refused(folder.as_ref(), adapter));
+        }
+        checkpoint.take_released_names();
+        Ok(checkpoint)
+    }
+
+    /// Says what a folder that lacks a file of a model is instead: an adapter, weights of another format, the hub's cache, a file.
+    pub fn explain(folder: impl AsRef<Path>) -> Option<Error> {
+        folder::explain(folder.as_ref())
     }
 
     /// A checkpoint from one safetensors file in memory; `name` stands for its path in messages.
@@ -77,7 +93,7 @@ impl Checkpoint {
     }
 
     /// Names of all tensors, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.tensors.keys().map(String::as_str)
     }
 
@@ -155,13 +171,17 @@ impl Checkpoint {
     }
 
     fn entry(&self, name: &str, expected: &[usize]) -> Result<&Entry> {
-        let missing = || Error::TensorMissing { name: name.to_owned(), expected: expected.to_vec() };
-        let entry = self.tensors.get(name).ok_or_else(missing)?;
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name, expected))?;
         if entry.shape != expected {
             let (found, expected) = (entry.shape.clone(), expected.to_vec());
             return Err(Error::TensorShape { name: name.to_owned(), found, expected });
         }
         Ok(entry)
+    }
+
+    fn missing(&self, name: &str, expected: &[usize]) -> Error {
+        let found = names::instead_of(name, self.names());
+        Error::TensorMissing { name: name.to_owned(), expected: expected.to_vec(), found }
     }
 
     fn bytes(&self, entry: &Entry, dtype: DType) -> Bytes {
@@ -177,10 +197,20 @@ impl Checkpoint {
         Loading::new(self, device)
     }
 
+    fn take_released_names(&mut self) {
+        let Some(released) = names::released(self.names()) else { return };
+        if let Some((stored, read)) = self.names().zip(&released).find(|(stored, read)| stored != read) {
+            tracing::info!(stored, read, "tensors have other names than the released ones");
+        }
+        let entries = std::mem::take(&mut self.tensors).into_values();
+        self.tensors = released.into_iter().zip(entries).collect();
+    }
+
     fn add(&mut self, file: Shard) -> Result<()> {
         let Shard { path, bytes, .. } = &file;
         let invalid = |reason: String| Error::Safetensors { path: path.clone(), reason };
-        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| invalid(e.to_string()))?;
+        let (header, metadata) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| invalid(foreign::name(bytes).map_or_else(|| error.to_string(), str::to_owned)))?;
         let start = header + size_of::<u64>();
         let shard = self.shards.len();
         for (name, info) in metadata.tensors() {

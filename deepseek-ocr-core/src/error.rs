@@ -152,13 +152,21 @@ pub enum Error {
         /// What is supported.
         expected: String,
     },
-    /// A JSON file cannot be parsed.
-    #[error("{} is not valid JSON", path.display())]
+    /// A folder holds something else than a model of this kind.
+    #[error("{} is not a model folder that can be loaded: {reason}", path.display())]
+    ModelFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What it holds, and what to do about it.
+        reason: String,
+    },
+    /// A JSON file cannot be parsed, or lacks what it is there for.
+    #[error("{} is not valid JSON: {reason}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
-        source: BoxError,
+        /// What is wrong, or what the file is instead.
+        reason: String,
     },
     /// A safetensors file breaks the format.
     #[error("{} is not a valid safetensors file: {reason}", path.display())]
@@ -169,12 +177,14 @@ pub enum Error {
         reason: String,
     },
     /// A tensor that the model needs is not in the checkpoint.
-    #[error("the checkpoint lacks tensor {name} (expected shape {expected:?})")]
+    #[error("the checkpoint lacks tensor {name} (expected shape {expected:?}){}", names_instead(found))]
     TensorMissing {
         /// The tensor's name in the checkpoint.
         name: String,
         /// The shape that the configuration implies.
         expected: Vec<usize>,
+        /// Names in the checkpoint that may be meant, closest first; empty if the checkpoint's other names are as expected.
+        found: Vec<String>,
     },
     /// The checkpoint holds tensors that no part of the model takes.
     #[error("the checkpoint holds {count} unexpected tensors, the first is {first}")]
@@ -337,6 +347,7 @@ impl Error {
             | Self::CacheBudget { .. } => ErrorKind::Request,
             Self::WeightFormat { .. }
             | Self::Config { .. }
+            | Self::ModelFolder { .. }
             | Self::Json { .. }
             | Self::Safetensors { .. }
             | Self::TensorMissing { .. }
@@ -375,4 +386,8 @@ impl Error {
     pub fn invalid_request(field: &'static str, found: impl ToString, expected: impl ToString) -> Self {
         Self::InvalidRequest { field, found: found.to_string(), expected: expected.to_string() }
     }
+}
+
+fn names_instead(found: &[String]) -> String {
+    if found.is_empty() { String::new() } else { format!("; it calls its tensors {}", found.join(", ")) }
 }

@@ -5,6 +5,8 @@
 
 mod checkpoint;
 mod error;
+mod foreign;
+pub mod json;
 mod linear;
 mod mode;
 pub mod ops;

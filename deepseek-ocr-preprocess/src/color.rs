@@ -68,16 +68,6 @@ fn over<T: Sample, const N: usize>(samples: &[T], split: impl Fn(&[T; N]) -> ([T
     }
 }
 
-/// An image whose pixels are `rgb` of each `N` samples.
-pub(crate) fn map<T, const N: usize>(
-    width: u32,
-    height: u32,
-    samples: &[T],
-    rgb: impl Fn(&[T; N]) -> [u8; 3],
-) -> RgbImage {
-    RgbImage::from_raw(width, height, pixels(samples, rgb)).expect("every pixel became three samples")
-}
-
 fn pixels<T, const N: usize>(samples: &[T], rgb: impl Fn(&[T; N]) -> [u8; 3]) -> Vec<u8> {
     let (pixels, _) = samples.as_chunks();
     let mut out = Vec::with_capacity(pixels.len() * 3);
@@ -88,7 +78,7 @@ fn pixels<T, const N: usize>(samples: &[T], rgb: impl Fn(&[T; N]) -> [u8; 3]) ->
 }
 
 /// A sample of an image, black at zero.
-trait Sample: Copy {
+pub(crate) trait Sample: Copy {
     /// Scaled to 8 bits, rounded.
     fn to_byte(self) -> u8;
 
@@ -120,6 +110,11 @@ impl Sample for u16 {
         let mixed = value * alpha + ground * (MAX - alpha);
         ((mixed * 255 + MAX * MAX / 2) / (MAX * MAX)) as u8
     }
+}
+
+/// 255 becomes 65535.
+pub(crate) fn widen(byte: u8) -> u16 {
+    u16::from(byte) * 257
 }
 
 /// White is 1; what lies outside is clamped, and not-a-number is black.

@@ -3,22 +3,26 @@
 use crate::{
     Damage, Page, PageOptions, PageWarning, color,
     ending::{Ending, ending},
-    frames::frames,
+    frames::{frame, frames},
+    gif,
     ico::{self, Largest},
     jpeg::Jpeg,
     orientation::orientation,
     png, sniff, tiff,
 };
 use deepseek_ocr_core::{Error, Result};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
-use std::io::{Cursor, ErrorKind};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, error::UnsupportedErrorKind,
+    metadata::Orientation,
+};
+use std::{
+    io::{Cursor, ErrorKind},
+    ops::RangeInclusive,
+};
 
 /// The page in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
-    let (format, name) = format_of(bytes).ok_or_else(|| Error::NotAnImage { found: sniff::found(bytes) })?;
-    if let (ImageFormat::Tiff, Some(found)) = (format, sniff::raw_photo(bytes)) {
-        return Err(Error::NotAnImage { found });
-    }
+    let (format, name) = format_of(bytes)?;
     if let Some((width, height)) = claimed_size(bytes, format) {
         options.check(width, height, 0)?;
     }
@@ -29,48 +33,52 @@ pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
         Ending::Damaged(cut) => warnings.push(PageWarning::Damaged { format: name, reason: cut.to_string() }),
         Ending::Cut(cut) => return Err(Error::ImageTruncated { format: name, reason: cut.to_string() }),
     }
-    let stored = stored(bytes, format, name, options, &mut warnings)?;
+    let frames = frames(bytes, format);
+    if options.page >= frames {
+        return Err(Error::invalid_request("page", options.page, format!("less than {frames}, the number of pages")));
+    }
+    let (image, orientation) = stored(bytes, format, name, options, &mut warnings)?;
     if let (Damage::Refuse, Some(warning)) = (options.damage, warnings.first()) {
         return Err(Error::ImageTruncated { format: name, reason: warning.to_string() });
     }
-    let (rgb, warning) = match stored {
-        Stored::Image(image) => color::to_rgb(image, options.alpha),
-        Stored::Rgb(rgb) => (rgb, None),
-    };
+    let (rgb, warning) = color::to_rgb(image, options.alpha);
     warnings.extend(warning);
     let mut image = DynamicImage::from(rgb);
-    image.apply_orientation(orientation(bytes, format));
-    match frames(bytes, format) {
-        1 => {}
-        frames => warnings.push(PageWarning::MoreFrames { frames }),
+    image.apply_orientation(orientation);
+    if frames > 1 && options.page == 0 {
+        warnings.push(PageWarning::MoreFrames { frames });
     }
     Ok(Page::new(image.into_rgb8(), warnings))
 }
 
-/// Pixels as a file has them.
-enum Stored {
-    Image(DynamicImage),
-    /// Colours that were converted, or looked up in a palette.
-    Rgb(RgbImage),
+/// The number of pages or frames in `bytes`.
+pub(crate) fn count(bytes: &[u8]) -> Result<usize> {
+    Ok(frames(bytes, format_of(bytes)?.0))
 }
 
-/// The pixels of the first frame; what is missing of them becomes a warning.
+/// The pixels of a page as the file has them, and how they must be turned; what is missing of them becomes a warning.
 fn stored(
     bytes: &[u8],
     format: ImageFormat,
     name: &'static str,
     options: &PageOptions,
     warnings: &mut Vec<PageWarning>,
-) -> Result<Stored> {
+) -> Result<(DynamicImage, Orientation)> {
     let read = |bytes: &[u8]| read(bytes, format, name, options);
-    Ok(Stored::Image(match format {
-        ImageFormat::Jpeg => return Ok(Stored::Rgb(jpeg(bytes, options, warnings)?)),
-        ImageFormat::Png => png::decode(bytes, options)?,
+    let image = match format {
+        ImageFormat::Tiff => {
+            let page = tiff::decode(bytes, options)?;
+            warnings.extend(page.damage.map(|reason| PageWarning::Damaged { format: name, reason }));
+            return Ok((page.image, page.orientation));
+        }
+        ImageFormat::Jpeg => jpeg(bytes, options, warnings)?.into(),
+        ImageFormat::Png if options.page == 0 => png::decode(bytes, options)?,
         ImageFormat::Ico => match ico::largest(bytes) {
             Some(Largest::Png(png)) => png::decode(png, options)?,
             Some(Largest::Bitmap(alone)) => ico::masked(&alone, read(&alone)?.into_rgba8()),
             None => read(bytes)?,
         },
+        ImageFormat::Gif => read(&gif::enlarged(bytes))?,
         ImageFormat::Bmp => match read(bytes)? {
             // An alpha that is zero everywhere was declared, but not written: viewers show the colours.
             DynamicImage::ImageRgba8(image) if image.pixels().all(|pixel| pixel.0[3] == 0) => {
@@ -78,18 +86,9 @@ fn stored(
             }
             image => image,
         },
-        ImageFormat::Tiff => match tiff::Indexed::new(bytes) {
-            Some(indexed) => match read(&indexed.grey)? {
-                DynamicImage::ImageLuma8(grey) => {
-                    let color = |&[index]: &[u8; 1]| indexed.color(index);
-                    return Ok(Stored::Rgb(color::map(grey.width(), grey.height(), grey.as_raw(), color)));
-                }
-                image => image,
-            },
-            None => read(bytes)?,
-        },
         _ => read(bytes)?,
-    }))
+    };
+    Ok((image, orientation(bytes, format)))
 }
 
 fn jpeg(bytes: &[u8], options: &PageOptions, warnings: &mut Vec<PageWarning>) -> Result<RgbImage> {
@@ -111,21 +110,34 @@ fn read(bytes: &[u8], format: ImageFormat, name: &'static str, options: &PageOpt
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_alloc);
-    reader.limits(limits);
+    reader.limits(limits.clone());
     let decoder = reader.into_decoder().map_err(foreign)?;
     let (width, height) = decoder.dimensions();
     options.check(width, height, decoder.total_bytes())?;
-    DynamicImage::from_decoder(decoder).map_err(foreign)
+    let image = match options.page {
+        0 => DynamicImage::from_decoder(decoder),
+        number => frame(bytes, format, number, limits),
+    };
+    image.map_err(foreign)
 }
 
-/// The format by its first bytes, and its name in messages.
-fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
+/// The format and its name in messages.
+fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
+    let found = claimed_format(bytes).ok_or_else(|| Error::NotAnImage { found: sniff::found(bytes) })?;
+    match (found.0, sniff::raw_photo(bytes)) {
+        (ImageFormat::Tiff, Some(found)) => Err(Error::NotAnImage { found }),
+        _ => Ok(found),
+    }
+}
+
+/// The format by its first bytes.
+fn claimed_format(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
     /// Little- and big-endian BigTIFF, which `image` decodes but does not recognise.
     const BIG_TIFF: [&[u8]; 2] = [b"II+\0", b"MM\0+"];
     if BIG_TIFF.iter().any(|magic| bytes.starts_with(magic)) {
         return Some((ImageFormat::Tiff, "TIFF"));
     }
-    let format = image::guess_format(bytes).ok()?;
+    let format = image::guess_format(bytes).ok().filter(|&format| is_plausible(bytes, format))?;
     let name = match format {
         ImageFormat::Png => "PNG",
         ImageFormat::Jpeg => "JPEG",
@@ -138,6 +150,29 @@ fn format_of(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
         _ => return None,
     };
     Some((format, name))
+}
+
+/// Whether more speaks for a format than two letters with which a text may begin as well.
+fn is_plausible(bytes: &[u8], format: ImageFormat) -> bool {
+    /// Sizes of the headers that there are: OS/2 1.x and 2.x, and Windows up to version 5.
+    const BMP_HEADERS: RangeInclusive<u32> = 12..=124;
+    match format {
+        ImageFormat::Bmp => bytes
+            .get(14..)
+            .and_then(|rest| rest.first_chunk())
+            .is_none_or(|&size| BMP_HEADERS.contains(&u32::from_le_bytes(size))),
+        // Blanks, then a number or a comment; PAM has names there.
+        ImageFormat::Pnm => {
+            let rest = bytes.get(2..).unwrap_or_default();
+            let is_field = |byte: &u8| {
+                b"#-".contains(byte) || byte.is_ascii_digit() || bytes[1] == b'7' && byte.is_ascii_uppercase()
+            };
+            rest.is_empty()
+                || rest[0].is_ascii_whitespace() && rest.trim_ascii_start().first().is_none_or(is_field)
+                || rest[0] == b'#'
+        }
+        _ => true,
+    }
 }
 
 /// The size in the header of a format whose decoder calls an empty or a huge image broken.
@@ -186,6 +221,14 @@ fn from_image_error(format: &'static str, error: ImageError, options: &PageOptio
         ImageError::Limits(error) => {
             Error::ImageTooLarge { found: error.to_string(), limit: format!("{} bytes", options.max_alloc) }
         }
+        ImageError::Unsupported(error) => Error::ImageUnsupported {
+            format,
+            feature: match error.kind() {
+                UnsupportedErrorKind::Color(color) => format!("samples of type {color:?}"),
+                UnsupportedErrorKind::GenericFeature(feature) => feature,
+                _ => error.to_string(),
+            },
+        },
         error => Error::ImageDecode { format, source: Box::new(error) },
     }
 }

@@ -1,10 +1,7 @@
 //! The directory of EXIF data, which is a TIFF file without pixels.
 
-/// Which way the pixels must be turned, in EXIF and in TIFF files.
+/// Which way the pixels must be turned.
 pub(crate) const ORIENTATION: u16 = 0x0112;
-
-/// An XMP packet, in TIFF files.
-pub(crate) const XMP: u16 = 0x02BC;
 
 /// What tells a camera's raw photo from a TIFF file: bit 0 says that this is a reduced copy, the maker of the camera, more
 /// directories, the version of Adobe's DNG.
@@ -37,7 +34,7 @@ struct Layout {
 pub(crate) struct Values<'a> {
     layout: Layout,
     kind: u16,
-    pub(crate) bytes: &'a [u8],
+    bytes: &'a [u8],
 }
 
 impl<'a> Directory<'a> {
@@ -61,7 +58,7 @@ impl<'a> Directory<'a> {
     pub(crate) fn find(&self, tag: u16) -> Option<Values<'a>> {
         let table = self.bytes.get(self.start..)?.chunks_exact(if self.layout.big { 20 } else { 12 });
         let entries = table.take(self.count).filter(|entry| self.layout.u16(entry) == Some(tag));
-        entries.filter_map(|entry| self.values(entry)).last()
+        entries.rev().find_map(|entry| self.values(entry))
     }
 
     fn values(&self, entry: &'a [u8]) -> Option<Values<'a>> {
@@ -197,7 +194,7 @@ pub(crate) mod tests {
             let magic: &[u8] = [b"II*\0".as_slice(), b"MM\0*", b"II+\0", b"MM\0+"][magic];
             let bytes = [magic, &bytes].concat();
             if let Some(directory) = Directory::first(&bytes) {
-                for tag in [0, ORIENTATION, XMP] {
+                for tag in [0, ORIENTATION] {
                     let _ = directory.find(tag).and_then(|values| values.number());
                 }
             }

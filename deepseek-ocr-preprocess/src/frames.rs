@@ -1,12 +1,16 @@
-//! How many pages or frames a file holds, from its block structure alone.
+//! The pages or frames of a file: how many there are, from its block structure alone, and those behind the first.
 
-use crate::{png, tiff};
-use image::ImageFormat;
+use crate::{png, tiff, webp};
+use image::{
+    AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageResult, Limits,
+    codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+};
+use std::io::{Cursor, ErrorKind};
 
 /// The number of frames, 1 where a format has only one or the structure is broken.
 pub(crate) fn frames(bytes: &[u8], format: ImageFormat) -> usize {
     let frames = match format {
-        ImageFormat::Png => apng(bytes),
+        ImageFormat::Png => apng(bytes).map(|(frames, apart)| frames + usize::from(apart)),
         ImageFormat::Gif => gif(bytes).map(|(frames, _)| frames),
         ImageFormat::WebP => Some(webp_chunks(bytes).filter(|&(kind, _)| kind == *b"ANMF").count()),
         ImageFormat::Tiff => Some(tiff::pages(bytes)),
@@ -15,9 +19,37 @@ pub(crate) fn frames(bytes: &[u8], format: ImageFormat) -> usize {
     frames.unwrap_or(1).max(1)
 }
 
-fn apng(bytes: &[u8]) -> Option<usize> {
-    let control = png::chunks(bytes).take_while(|chunk| chunk.kind != *b"IDAT").find(|chunk| chunk.kind == *b"acTL")?;
-    Some(u32::from_be_bytes(*control.data.first_chunk()?) as usize)
+/// A frame of an animation (GIF, WebP or PNG) as it is shown, on what the frames before it left.
+pub(crate) fn frame(bytes: &[u8], format: ImageFormat, number: usize, limits: Limits) -> ImageResult<DynamicImage> {
+    let data = Cursor::new(bytes);
+    let (mut frames, before) = match format {
+        ImageFormat::WebP => return webp::frame(bytes, number, WebPDecoder::new(data)?.dimensions()),
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(data)?;
+            decoder.set_limits(limits)?;
+            (decoder.into_frames(), number)
+        }
+        _ => {
+            let apart = apng(bytes).is_some_and(|(_, apart)| apart);
+            (PngDecoder::with_limits(data, limits)?.apng()?.into_frames(), number - usize::from(apart))
+        }
+    };
+    let missing = || ImageError::IoError(ErrorKind::UnexpectedEof.into());
+    for _ in 0..before {
+        frames.next().ok_or_else(missing)??;
+    }
+    Ok(frames.next().ok_or_else(missing)??.into_buffer().into())
+}
+
+/// The number of frames of an animation, and whether the picture that stands for it is none of them.
+fn apng(bytes: &[u8]) -> Option<(usize, bool)> {
+    let count = |kind| png::chunks(bytes).filter(|chunk| chunk.kind == kind).count();
+    let mut head = png::chunks(bytes).take_while(|chunk| chunk.kind != *b"IDAT");
+    let control = head.find(|chunk| chunk.kind == *b"acTL")?;
+    let claimed = u32::from_be_bytes(*control.data.first_chunk()?) as usize;
+    let mut head = png::chunks(bytes).take_while(|chunk| chunk.kind != *b"IDAT");
+    let frames = claimed.min(count(*b"fcTL"));
+    (frames > 0).then(|| (frames, head.all(|chunk| chunk.kind != *b"fcTL")))
 }
 
 /// The number of whole frames of a GIF, and whether its trailer was reached.
@@ -100,8 +132,17 @@ mod tests {
 
     #[test]
     fn apng_frames_are_counted() {
-        let bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x08acTL\0\0\0\x05\0\0\0\0####";
-        assert_eq!(frames(bytes, ImageFormat::Png), 5);
+        let chunk =
+            |kind: &[u8; 4], data: &[u8]| [&[0, 0, 0, data.len() as u8], kind.as_slice(), data, b"####"].concat();
+        let file = |claimed: u8, kinds: &[&[u8; 4]]| {
+            let chunks = kinds.iter().flat_map(|&kind| chunk(kind, &[])).collect();
+            [b"\x89PNG\r\n\x1a\n".to_vec(), chunk(b"acTL", &[0, 0, 0, claimed, 0, 0, 0, 0]), chunks].concat()
+        };
+        let count = |claimed, kinds: &[&[u8; 4]]| frames(&file(claimed, kinds), ImageFormat::Png);
+        assert_eq!(count(2, &[b"fcTL", b"IDAT", b"fcTL", b"fdAT"]), 2);
+        assert_eq!(count(2, &[b"IDAT", b"fcTL", b"fdAT", b"fcTL", b"fdAT"]), 3, "and the picture before them");
+        assert_eq!(count(9, &[b"fcTL", b"IDAT", b"fcTL", b"fdAT"]), 2, "more are claimed");
+        assert_eq!(count(0, &[b"fcTL", b"IDAT"]), 1);
     }
 
     #[test]

@@ -167,7 +167,6 @@ impl Picture {
     }
 
     /// The components of each pixel as they are coded.
-    #[allow(dead_code)] // for TIFF
     pub(crate) fn samples(&self) -> Vec<u8> {
         upsample::interleave(&self.frame, self.frame.components.len(), |rows, out| {
             for (component, row) in rows.iter().enumerate() {

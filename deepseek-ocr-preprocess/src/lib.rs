@@ -4,8 +4,8 @@
 //!
 //! # Steps
 //!
-//! 1. [`Page`]: PNG, JPEG, WebP, TIFF, BMP, GIF, ICO or PNM, decoded within limits, turned upright, laid over white, 8 bits
-//!    a channel. [`PageOptions`] holds the limits; what is odd about a file is in [`Page::warnings`].
+//! 1. [`Page`]: PNG, JPEG, WebP, TIFF, BMP, GIF, ICO or PNM, decoded within limits, turned upright, laid over white
+//!    (or what shows more), 8 bits a channel. [`PageOptions`] holds the limits; what is odd about a file is in [`Page::warnings`].
 //! 2. [`Mode`](deepseek_ocr_core::Mode) says which views there are: one square page view, and in the Gundam modes a grid
 //!    of tiles when the page is larger than one tile.
 //! 3. [`views`]: the page view is stretched (Tiny, Small) or padded with grey ([`Placement`]); the tiles are cut from the
@@ -30,6 +30,7 @@ mod ending;
 mod exif;
 mod fit;
 mod frames;
+mod gif;
 mod ico;
 mod jpeg;
 mod metadata;
@@ -44,6 +45,7 @@ mod tiling;
 #[cfg(feature = "typeset")]
 mod typeset;
 mod views;
+mod webp;
 mod xmp;
 
 pub use fit::Placement;

@@ -1,9 +1,6 @@
 //! Where the formats keep EXIF and XMP data: one walk for each container.
 
-use crate::{
-    exif::{self, Directory},
-    png::{self, Chunk},
-};
+use crate::png::{self, Chunk};
 use image::ImageFormat;
 use std::{borrow::Cow, iter};
 
@@ -33,9 +30,10 @@ pub(crate) fn metadata(bytes: &[u8], format: ImageFormat) -> Box<dyn Iterator<It
     match format {
         ImageFormat::Jpeg => Box::new(jpeg_app1(bytes).filter_map(|segment| app1(segment.into()))),
         ImageFormat::Png => {
-            let chunks = || png::chunks(bytes).filter(|chunk| chunk.is_intact());
-            let exif = chunks().filter(|chunk| chunk.kind == *b"eXIf").filter_map(|chunk| exif(chunk.data.into()));
-            let texts = chunks().filter_map(|chunk| Some((chunk, Keyword::of(chunk)?))).take(MAX_TEXT_CHUNKS);
+            let exif = png::chunks(bytes).filter(|chunk| chunk.kind == *b"eXIf" && chunk.is_intact());
+            let exif = exif.filter_map(|chunk| self::exif(chunk.data.into()));
+            let texts = png::chunks(bytes).filter_map(|chunk| Some((chunk, Keyword::of(chunk)?)));
+            let texts = texts.filter(|(chunk, _)| chunk.is_intact()).take(MAX_TEXT_CHUNKS);
             Box::new(exif.chain(texts.filter_map(|(chunk, keyword)| text_metadata(chunk, keyword))))
         }
         ImageFormat::WebP => Box::new(webp_chunks(bytes).filter_map(|(kind, data)| match kind {
@@ -43,11 +41,6 @@ pub(crate) fn metadata(bytes: &[u8], format: ImageFormat) -> Box<dyn Iterator<It
             b"XMP " => Some(Metadata::Xmp(data.into())),
             _ => None,
         })),
-        ImageFormat::Tiff => {
-            let packet = Directory::first(bytes).and_then(|directory| directory.find(exif::XMP));
-            let xmp = packet.map(|packet| Metadata::Xmp(packet.bytes.into()));
-            Box::new(iter::once(Metadata::Exif(bytes.into())).chain(xmp))
-        }
         ImageFormat::Gif => Box::new(gif_xmp(bytes).map(|packet| Metadata::Xmp(packet.into())).into_iter()),
         _ => Box::new(iter::empty()),
     }

@@ -27,8 +27,8 @@ pub enum Alpha {
 
 /// What becomes of files whose pixels are not all there.
 ///
-/// It concerns those that still give a page: JPEGs that were cut or spoiled behind their header, and files that lack only their
-/// format's end mark. A file of which nothing can be read is an error in any case.
+/// It concerns those that still give a page: JPEGs that were cut or spoiled behind their header, PNG files with a spoiled
+/// chunk beside the pixels, and files that lack only their format's end mark. A file of which nothing can be read is an error in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Damage {
@@ -57,6 +57,8 @@ pub struct PageOptions {
     pub alpha: Alpha,
     /// What becomes of files whose pixels are not all there.
     pub damage: Damage,
+    /// Which page of a TIFF, or frame of an animated GIF, WebP or PNG, is read; the first is 0. See [`Page::count`].
+    pub page: usize,
 }
 
 impl Default for PageOptions {
@@ -67,6 +69,7 @@ impl Default for PageOptions {
             max_alloc: MAX_ALLOC,
             alpha: Alpha::default(),
             damage: Damage::default(),
+            page: 0,
         }
     }
 }
@@ -108,10 +111,17 @@ impl PageOptions {
         Self { damage, ..self }
     }
 
+    /// Sets [`page`](Self::page).
+    #[must_use]
+    pub fn with_page(self, page: usize) -> Self {
+        Self { page, ..self }
+    }
+
     /// Reads a file; its name does not matter, the content decides the format.
     ///
     /// # Errors
-    /// If the file cannot be read, is no image, is damaged, cut off, empty, or over the limits.
+    /// If the file cannot be read, is no image, is damaged, cut off, empty, or over the limits;
+    /// [`Error::InvalidRequest`] if it has no such [`page`](Self::page).
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Page> {
         let path = path.as_ref();
         let mut bytes = Vec::new();

@@ -7,8 +7,7 @@ use crate::{
 };
 use image::{ImageFormat, metadata::Orientation};
 
-/// How the decoded pixels must be turned to stand upright: what EXIF data says, else what XMP says, as Pillow's
-/// `ImageOps.exif_transpose` does. Broken data is ignored, and a value that does not exist turns nothing.
+/// How the decoded pixels must be turned to stand upright; broken data is ignored. The pages of a TIFF have one each: see its decoder.
 pub(crate) fn orientation(bytes: &[u8], format: ImageFormat) -> Orientation {
     let from_exif = metadata(bytes, format).find_map(|metadata| match metadata {
         Metadata::Exif(data) => Directory::first(&data)?.find(exif::ORIENTATION)?.number(),
@@ -16,12 +15,17 @@ pub(crate) fn orientation(bytes: &[u8], format: ImageFormat) -> Orientation {
     });
     let from_xmp = || {
         metadata(bytes, format).find_map(|metadata| match metadata {
-            Metadata::Xmp(packet) => xmp::orientation(&packet).map(f64::from),
+            Metadata::Xmp(packet) => xmp::orientation(&packet),
             Metadata::Exif(_) => None,
         })
     };
+    choose(from_exif, from_xmp)
+}
+
+/// What EXIF data says, else what XMP says, as Pillow's `ImageOps.exif_transpose` does; a value that does not exist turns nothing.
+pub(crate) fn choose(exif: Option<f64>, xmp: impl FnOnce() -> Option<u16>) -> Orientation {
     // A cast saturates, so that nothing but 1 to 8 becomes one of these.
-    let value = from_exif.or_else(from_xmp).filter(|value| value.fract() == 0.0);
+    let value = exif.or_else(|| xmp().map(f64::from)).filter(|value| value.fract() == 0.0);
     value.and_then(|value| Orientation::from_exif(value as u8)).unwrap_or(Orientation::NoTransforms)
 }
 
@@ -153,7 +157,7 @@ mod tests {
         tiff[4..8].copy_from_slice(&place);
         tiff.extend((count as u16 + 1).to_le_bytes());
         tiff.extend(entries);
-        tiff.extend([&exif::XMP.to_le_bytes()[..], &1u16.to_le_bytes(), &(packet.len() as u32).to_le_bytes()].concat());
+        tiff.extend([&700u16.to_le_bytes()[..], &1u16.to_le_bytes(), &(packet.len() as u32).to_le_bytes()].concat());
         tiff.extend([start.to_le_bytes(), [0; 4]].concat());
         assert!(turned(&tiff));
     }

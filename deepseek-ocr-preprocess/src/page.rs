@@ -1,6 +1,6 @@
 //! One page as the model's user sees it: upright, opaque, 8 bits a channel.
 
-use crate::{Alpha, PageOptions, color};
+use crate::{Alpha, PageOptions, color, decode};
 use deepseek_ocr_core::Result;
 use image::{DynamicImage, Rgb, RgbImage};
 use std::{fmt, path::Path, sync::Arc};
@@ -28,7 +28,7 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PageWarning {
-    /// The file holds more pages or frames than the one that was read, the first.
+    /// The file holds more pages or frames than the first, which was read; see [`PageOptions::page`].
     MoreFrames {
         /// How many there are, the first one included.
         frames: usize,
@@ -72,6 +72,28 @@ impl Page {
     /// As [`open`](Self::open), less the reading.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         PageOptions::default().from_bytes(bytes)
+    }
+
+    /// The number of pages of an encoded image: of a TIFF file's, less its reduced copies and masks, or of an animation's
+    /// frames (GIF, WebP, PNG). All other files have one; the pictures of an icon are sizes of one.
+    ///
+    /// Nothing is decoded, so that a page that is counted can still be damaged.
+    ///
+    /// ```
+    /// use deepseek_ocr_preprocess::Page;
+    ///
+    /// let file = b"P3 2 1 255  255 0 0  0 0 255";
+    /// for number in 0..Page::count(file)? {
+    ///     let page = Page::reader().with_page(number).from_bytes(file)?;
+    ///     assert_eq!(page.width(), 2);
+    /// }
+    /// # Ok::<(), deepseek_ocr_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`](deepseek_ocr_core::Error::NotAnImage) if the format is not known.
+    pub fn count(bytes: &[u8]) -> Result<usize> {
+        decode::count(bytes)
     }
 
     /// Reading with other limits or another treatment of transparency.

@@ -38,8 +38,7 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
     (b"BPG\xFB", "a BPG image", CONVERT),
     (b"\x97JB2\r\n\x1A\n", "a JBIG2 image", CONVERT),
     (b"\x8AMNG\r\n\x1A\n", "an MNG animation", FRAME),
-    (b"icns", "a macOS icon (ICNS)", CONVERT),
-    (b"\0\0\x02\0", "a Windows cursor (CUR) or TGA image", CONVERT),
+    (b"icns", "a macOS icon", CONVERT),
     (b"\x59\xA6\x6A\x95", "a Sun raster image", CONVERT),
     (b"\x01\xDA\x01", "an SGI image", CONVERT),
     (b"\x01\xDA\0", "an SGI image", CONVERT),
@@ -52,7 +51,7 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
     (b"IIRS", "an Olympus raw photo", DEVELOP),
     (b"MMOR", "an Olympus raw photo", DEVELOP),
     (b"FUJIFILMCCD-RAW", "a Fujifilm raw photo", DEVELOP),
-    (b"FOVb", "a Sigma raw photo", DEVELOP),
+    (b"\x46OVb", "a Sigma raw photo", DEVELOP),
     (b"\0MRM", "a Minolta raw photo", DEVELOP),
     (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "a Microsoft Office document of the old kind", RENDER),
     (b"{\\rtf", "an RTF document", RENDER),
@@ -110,6 +109,7 @@ pub(crate) fn found(bytes: &[u8]) -> String {
         return name("a TGA image", CONVERT);
     }
     match bytes.len() {
+        1 => "a file of 1 byte, too short for an image".into(),
         length @ ..16 => format!("a file of {length} bytes, too short for an image"),
         _ if bytes.iter().all(|&byte| byte == 0) => "a file of zero bytes only".into(),
         _ => "binary data in no known format".into(),
@@ -206,6 +206,8 @@ fn inner(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         () if at(128, b"DICM") => ("a DICOM image", CONVERT),
         () if at(257, b"ustar") => ("a tar archive", UNPACK),
         () if at(6, b"HEAPCCDR") => ("a Canon raw photo (CRW)", DEVELOP),
+        // A TGA image begins like that too, but has zeros where a cursor counts its pictures.
+        () if bytes.starts_with(b"\0\0\x02\0") && !at(4, b"\0\0") => ("a Windows cursor (CUR)", CONVERT),
         () if bytes.ends_with(b"TRUEVISION-XFILE.\0") => ("a TGA image", CONVERT),
         () if matches!(bytes, [0x0A, 0 | 2..=5, 1, 1 | 2 | 4 | 8, ..]) => ("a PCX image", CONVERT),
         () => return None,

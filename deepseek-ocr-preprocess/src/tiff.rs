@@ -1,165 +1,257 @@
-//! The directories of a TIFF file: how many pages there are, and palettes, which the decoder does not expand.
+//! TIFF: every page of a file, from its directory to upright pixels.
+//!
+//! One way for all: the directory says how the pixels lie (`layout`), each strip or tile is unpacked to rows of samples
+//! (`unpack`, `fax`, `jpeg`), the samples become 16 bits (`samples`) and their colours RGB (`color`).
 
-use std::collections::HashSet;
-
-const BITS_PER_SAMPLE: u16 = 258;
-const PHOTOMETRIC: u16 = 262;
-const SAMPLES_PER_PIXEL: u16 = 277;
-const COLOR_MAP: u16 = 320;
-
-/// Values of [`PHOTOMETRIC`].
-const BLACK_IS_ZERO: u16 = 1;
-const PALETTE: u16 = 3;
-
-/// The colours of a palette page, and the file with its first page declared grey, so that it decodes to indices.
-pub(crate) struct Indexed {
-    pub(crate) grey: Vec<u8>,
-    colors: Vec<[u8; 3]>,
-}
-
-impl Indexed {
-    /// The first page of `bytes`, if it has a palette of 1 or 8 bits.
-    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
-        let file = File::new(bytes)?;
-        let entries = file.directory(file.first)?.0;
-        let find = |tag| entries.iter().find(|entry| entry.tag == tag);
-        let (photometric, bits) = (find(PHOTOMETRIC)?, find(BITS_PER_SAMPLE));
-        let bits = bits.map_or(Some(1), |bits| file.short(bits.at))?;
-        let samples = find(SAMPLES_PER_PIXEL).map_or(Some(1), |samples| file.short(samples.at))?;
-        if file.short(photometric.at)? != PALETTE || !matches!(bits, 1 | 8) || samples != 1 {
-            return None;
-        }
-        let size = 1 << bits;
-        let map = find(COLOR_MAP).filter(|map| map.count == 3 * size as u64)?;
-        let start = usize::try_from(file.offset(map.at)?).ok()?;
-        let values: Vec<u16> = (0..3 * size).map(|i| file.short(start.checked_add(2 * i)?)).collect::<Option<_>>()?;
-        // Some writers fill the 16-bit fields with 8-bit values.
-        let shift = if values.iter().all(|&value| value < 256) { 0 } else { 8 };
-        let color = |i: usize| [0, 1, 2].map(|channel| (values[channel * size + i] >> shift) as u8);
-        let mut grey = bytes.to_vec();
-        let value = if file.big_endian { BLACK_IS_ZERO.to_be_bytes() } else { BLACK_IS_ZERO.to_le_bytes() };
-        grey.get_mut(photometric.at..photometric.at + 2)?.copy_from_slice(&value);
-        Some(Self { grey, colors: (0..size).map(color).collect() })
-    }
-
-    /// The colour of a decoded grey sample.
-    pub(crate) fn color(&self, grey: u8) -> [u8; 3] {
-        // One bit is decoded to 0 and 255; eight bits are the index itself.
-        self.colors[usize::from(grey).min(self.colors.len() - 1)]
-    }
-}
-
-/// The number of pages; stops at a loop.
-pub(crate) fn pages(bytes: &[u8]) -> usize {
-    let Some(file) = File::new(bytes) else { return 0 };
-    let mut seen = HashSet::new();
-    let mut offset = file.first;
-    while offset != 0 && seen.insert(offset) {
-        let Some((_, next)) = file.directory(offset) else {
-            seen.remove(&offset);
-            break;
-        };
-        offset = next;
-    }
-    seen.len()
-}
-
-/// A TIFF or BigTIFF file.
-struct File<'a> {
-    bytes: &'a [u8],
-    big_endian: bool,
-    /// Whether counts and offsets have 64 bits.
-    big: bool,
-    /// Offset of the first directory.
-    first: u64,
-}
-
-/// One entry of a directory.
-struct Entry {
-    tag: u16,
-    count: u64,
-    /// Where the value lies, or the offset of values that do not fit.
-    at: usize,
-}
-
-impl<'a> File<'a> {
-    fn new(bytes: &'a [u8]) -> Option<Self> {
-        let (big_endian, big) = match bytes.first_chunk()? {
-            b"II*\0" => (false, false),
-            b"MM\0*" => (true, false),
-            b"II+\0" => (false, true),
-            b"MM\0+" => (true, true),
-            _ => return None,
-        };
-        let mut file = Self { bytes, big_endian, big, first: 0 };
-        file.first = file.offset(if big { 8 } else { 4 })?;
-        Some(file)
-    }
-
-    /// The entries of the directory at `offset`, and the offset of the next one.
-    fn directory(&self, offset: u64) -> Option<(Vec<Entry>, u64)> {
-        let offset = usize::try_from(offset).ok()?;
-        let (head, size) = if self.big { (8, 20) } else { (2, 12) };
-        let count = if self.big { self.offset(offset)? } else { u64::from(self.short(offset)?) };
-        let start = offset.checked_add(head)?;
-        let end = usize::try_from(count).ok()?.checked_mul(size)?.checked_add(start)?;
-        let table = self.bytes.get(start..end)?;
-        let entry = |i: usize| {
-            let at = start + i * size;
-            let count = if self.big { self.offset(at + 4)? } else { u64::from(self.word(at + 4)?) };
-            Some(Entry { tag: self.short(at)?, count, at: at + if self.big { 12 } else { 8 } })
-        };
-        let entries = (0..table.len() / size).map(entry).collect::<Option<_>>()?;
-        Some((entries, self.offset(end).unwrap_or(0)))
-    }
-
-    fn short(&self, at: usize) -> Option<u16> {
-        let bytes = *self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
-    }
-
-    fn word(&self, at: usize) -> Option<u32> {
-        let bytes = *self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
-    }
-
-    /// A count or offset of the file's width.
-    fn offset(&self, at: usize) -> Option<u64> {
-        if !self.big {
-            return self.word(at).map(u64::from);
-        }
-        let bytes = *self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) })
-    }
-}
-
+mod color;
+mod directory;
+mod fax;
+mod jpeg;
+mod layout;
+mod samples;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+mod tests;
+mod unpack;
 
-    /// Two directories without entries; the second points to `next`.
-    fn two_pages(next: u8) -> Vec<u8> {
-        let mut bytes = b"II*\0\x08\0\0\0\0\0\x0e\0\0\0\0\0".to_vec();
-        bytes.extend([next, 0, 0, 0]);
-        bytes
+use crate::{PageOptions, color::Sample, orientation::choose, xmp};
+use deepseek_ocr_core::{BoxError, Error, Result};
+use directory::{Directory, File, tag};
+use image::{DynamicImage, ImageBuffer, Pixel, Rgb, Rgba, metadata::Orientation};
+use layout::{Compression, Layout};
+use samples::{Samples, floats};
+use std::fmt::Display;
+use unpack::{Extent, Packing, unpack, unpredict};
+
+/// The number of pages; reduced copies and masks are none.
+pub(crate) fn pages(bytes: &[u8]) -> usize {
+    File::new(bytes).map_or(0, |file| file.pages().directories.len())
+}
+
+/// A page as the file has it.
+pub(crate) struct Page {
+    pub(crate) image: DynamicImage,
+    pub(crate) orientation: Orientation,
+    /// What of the file cannot be read.
+    pub(crate) damage: Option<String>,
+}
+
+/// The page that `options` ask for.
+pub(crate) fn decode(bytes: &[u8], options: &PageOptions) -> Result<Page> {
+    let pages = File::new(bytes).ok_or_else(|| truncated("the data ends within the header"))?.pages();
+    let count = pages.directories.len();
+    let directory = pages.directories.get(options.page).ok_or_else(|| truncated(format!("it has {count} pages")))?;
+    if !directory.is_page() && directory.has(tag::SUB_IFDS) {
+        return Err(unsupported("a page in a directory below that of its reduced copy, as raw files of cameras do"));
+    }
+    let layout = Layout::new(directory, options)?;
+    options.check(layout.width, layout.height, layout.decoded_bytes())?;
+    let mut reader = Reader { directory, layout, damage: None };
+    if let Samples::Float { bits, .. } = reader.layout.samples {
+        reader.layout.samples = Samples::Float { bits, white: reader.white()? };
+    }
+    let image = reader.image()?;
+    let stated = directory.number(tag::ORIENTATION).ok().flatten().map(|value| value as f64);
+    let orientation = choose(stated, || xmp::orientation(directory.bytes(tag::XMP).ok()?));
+    let lost = || pages.cut.then(|| format!("no page can be found behind page {count}"));
+    Ok(Page { image, orientation, damage: reader.damage.or_else(lost) })
+}
+
+/// Reads the strips or tiles of a page.
+struct Reader<'a> {
+    directory: &'a Directory<'a>,
+    layout: Layout,
+    /// What was first seen to be wrong with the pixels.
+    damage: Option<String>,
+}
+
+/// Rows of a strip or tile, of one plane or of all samples.
+struct Rows {
+    bytes: Vec<u8>,
+    stride: usize,
+    big_endian: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn image(&mut self) -> Result<DynamicImage> {
+        let Some(opacity) = self.layout.opacity else {
+            return Ok(self.painted(|color, _| Rgb(color.map(Sample::to_byte)))?.into());
+        };
+        let opaque = u32::from(self.layout.color.opaque());
+        let painted = self.painted(|[red, green, blue], samples| {
+            let alpha = (u32::from(samples[opacity.index]) * u32::from(u16::MAX) / opaque) as u16;
+            let separate = |value| if opacity.associated { separated(value, alpha) } else { value };
+            Rgba([separate(red), separate(green), separate(blue), alpha])
+        });
+        Ok(painted?.into())
     }
 
-    #[test]
-    fn pages_are_counted_and_loops_end() {
-        assert_eq!(pages(&two_pages(0)), 2);
-        assert_eq!(pages(&two_pages(8)), 2);
-        assert_eq!(pages(&two_pages(14)), 2);
-        assert_eq!(pages(&two_pages(200)), 2);
-        assert_eq!(pages(b"II*\0"), 0);
+    /// The picture whose pixels are made of their colours and all their samples.
+    fn painted<P: Pixel>(&mut self, pixel: impl Fn([u16; 3], &[u16]) -> P) -> Result<ImageBuffer<P, Vec<P::Subpixel>>> {
+        let (width, height) = (self.layout.width, self.layout.height);
+        let mut image = ImageBuffer::new(width, height);
+        let mut row = vec![0; self.layout.chunk.0.min(width) as usize * self.layout.samples_per_pixel];
+        let planes = if self.layout.planar { self.layout.samples_per_pixel } else { 1 };
+        let (across, down) = self.layout.grid();
+        for (cy, cx) in (0..down).flat_map(|cy| (0..across).map(move |cx| (cy, cx))) {
+            let (left, top) = (cx * self.layout.chunk.0, cy * self.layout.chunk.1);
+            let columns = self.layout.chunk.0.min(width - left) as usize;
+            let planes: Vec<Rows> = (0..planes).map(|plane| self.rows(cx, cy, plane)).collect::<Result<_>>()?;
+            for y in 0..self.layout.chunk.1.min(height - top) {
+                for (plane, rows) in planes.iter().enumerate() {
+                    let bytes = &rows.bytes[y as usize * rows.stride..][..rows.stride];
+                    let out = row.iter_mut().skip(plane).step_by(planes.len());
+                    self.layout.samples.read(bytes, rows.big_endian, out);
+                }
+                let channels = usize::from(P::CHANNEL_COUNT);
+                let start = ((top + y) as usize * width as usize + left as usize) * channels;
+                let out = image.as_mut()[start..start + columns * channels].chunks_exact_mut(channels);
+                let samples = self.layout.samples_per_pixel;
+                let colors = |color, samples: &[u16]| pixel(color, samples);
+                self.layout.color.paint(row[..columns * samples].chunks_exact(samples).zip(out), colors);
+            }
+        }
+        Ok(image)
     }
 
-    proptest! {
-        #[test]
-        fn any_bytes_get_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300), magic in 0usize..4) {
-            let magic: &[u8] = [b"II*\0".as_slice(), b"MM\0*", b"II+\0", b"MM\0+"][magic];
-            let bytes = [magic, &bytes].concat();
-            let _ = (pages(&bytes), Indexed::new(&bytes).is_some());
+    /// The visible rows of a strip or tile.
+    fn rows(&mut self, cx: u32, cy: u32, plane: usize) -> Result<Rows> {
+        let layout = &self.layout;
+        let (across, down) = layout.grid();
+        let data = self.data((plane * down as usize + cy as usize) * across as usize + cx as usize)?;
+        let (columns, rows) = (layout.chunk.0, layout.chunk.1.min(layout.height - cy * layout.chunk.1));
+        let stride = layout.stride();
+        let big_endian = self.directory.file.big_endian;
+        let packing = match layout.compression {
+            Compression::Packed(packing) => packing,
+            Compression::Jpeg => {
+                let visible = (columns.min(layout.width - cx * columns) as usize, rows as usize);
+                let bytes = self.jpeg(data, visible)?;
+                return Ok(Rows { bytes, stride, big_endian });
+            }
+        };
+        let subsampling = layout.subsampling;
+        let length = match subsampling {
+            (1, 1) => stride * rows as usize,
+            (h, v) => columns.div_ceil(h) as usize * rows.div_ceil(v) as usize * (h * v + 2) as usize,
+        };
+        let extent = Extent { columns, rows, bytes: length };
+        let data = &data[..data.len().min(most_packed(length))];
+        let (mut bytes, damage) = match layout.reversed {
+            true => unpack(&data.iter().map(|byte| byte.reverse_bits()).collect::<Vec<_>>(), packing, extent)?,
+            false => unpack(data, packing, extent)?,
+        };
+        if subsampling != (1, 1) {
+            bytes = spread(&bytes, columns as usize, rows as usize, subsampling);
+        }
+        let big_endian = unpredict(&mut bytes, stride, layout.predictor, big_endian);
+        self.damage = self.damage.take().or(damage);
+        Ok(Rows { bytes, stride, big_endian })
+    }
+
+    /// The rows of a strip or tile that is a JPEG stream, `visible` of them across and down.
+    fn jpeg(&mut self, data: &[u8], visible: (usize, usize)) -> Result<Vec<u8>> {
+        /// More than any tables need.
+        const MOST_TABLES: usize = 1 << 16;
+        let (chunk, step) = (self.layout.chunk, self.layout.step());
+        let tables = self.directory.bytes(tag::JPEG_TABLES)?;
+        if tables.len() > MOST_TABLES {
+            return Err(broken(format!("{} bytes of JPEG tables", tables.len())));
+        }
+        let pixels = chunk.0 as usize * chunk.1 as usize;
+        let data = &data[..data.len().min(most_packed(pixels.saturating_mul(step)) + MOST_TABLES)];
+        // Writers round up to whole blocks.
+        let most = |side: u32| side.next_multiple_of(16) as usize;
+        let found = jpeg::decode(tables, data, (most(chunk.0), most(chunk.1)))?;
+        if found.components != step || found.width < visible.0 || found.height < visible.1 {
+            return Err(broken(format!(
+                "a strip or tile of {} x {} pixels with {step} samples holds {} x {} with {}",
+                visible.0, visible.1, found.width, found.height, found.components
+            )));
+        }
+        let stride = self.layout.stride();
+        let mut bytes = vec![0; stride * visible.1];
+        let rows = found.samples.chunks_exact(found.width * step);
+        for (out, row) in bytes.chunks_exact_mut(stride).zip(rows) {
+            let length = out.len().min(row.len());
+            out[..length].copy_from_slice(&row[..length]);
+        }
+        self.damage = self.damage.take().or(found.damage.map(|damage| damage.to_string()));
+        Ok(bytes)
+    }
+
+    /// The stored bytes of a strip or tile.
+    fn data(&self, index: usize) -> Result<&'a [u8]> {
+        let (offset, length) = self.layout.places[index];
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let data = self.directory.file.bytes.get(start..).unwrap_or_default();
+        let length = length.map_or(data.len(), |length| usize::try_from(length).unwrap_or(usize::MAX));
+        match data.get(..length) {
+            Some(data) if !data.is_empty() => Ok(data),
+            // What lies behind the pixels of uncompressed data does not matter.
+            _ if self.layout.compression == Compression::Packed(Packing::None) => Ok(data),
+            _ => Err(truncated("a strip or tile lies behind the end of the data")),
         }
     }
+
+    /// The floating-point sample that is white: 1, or 255 where the samples say so.
+    fn white(&mut self) -> Result<f64> {
+        let (across, down) = self.layout.grid();
+        let planes = if self.layout.planar { self.layout.samples_per_pixel } else { 1 };
+        let bits = self.layout.samples.bits();
+        let mut most = 0.0f64;
+        for (plane, cy, cx) in
+            (0..planes).flat_map(|p| (0..down).flat_map(move |y| (0..across).map(move |x| (p, y, x))))
+        {
+            let rows = self.rows(cx, cy, plane)?;
+            most = floats(&rows.bytes, bits, rows.big_endian).filter(|value| value.is_finite()).fold(most, f64::max);
+        }
+        match most {
+            // Filters shoot over the mark.
+            ..=2.0 => Ok(1.0),
+            64.0..256.0 => Ok(255.0),
+            _ => Err(unsupported(format!("floating-point samples up to {most}, white being neither 1 nor 255"))),
+        }
+    }
+}
+
+/// The most bytes that `length` bytes are packed to, so that strips that share their data take no time without end: the
+/// widest code of faxes has 9 bits for two pixels.
+fn most_packed(length: usize) -> usize {
+    length.saturating_mul(8).saturating_add(1 << 12)
+}
+
+/// A value that was multiplied by its alpha, without that.
+fn separated(value: u16, alpha: u16) -> u16 {
+    let (value, alpha, max) = (u32::from(value), u32::from(alpha), u32::from(u16::MAX));
+    if alpha == 0 { value as u16 } else { ((value * max + alpha / 2) / alpha).min(max) as u16 }
+}
+
+/// Subsampled YCbCr, blocks of luma samples with their two differences, to three samples for each pixel.
+fn spread(blocks: &[u8], columns: usize, rows: usize, (across, down): (u32, u32)) -> Vec<u8> {
+    let (across, down) = (across as usize, down as usize);
+    let size = across * down + 2;
+    let per_row = columns.div_ceil(across);
+    let mut out = Vec::with_capacity(columns * rows * 3);
+    for y in 0..rows {
+        for x in 0..columns {
+            let block = &blocks[(y / down * per_row + x / across) * size..][..size];
+            out.extend([block[y % down * across + x % across], block[size - 2], block[size - 1]]);
+        }
+    }
+    out
+}
+
+/// The data breaks the rules of the format.
+fn broken(reason: impl Into<BoxError>) -> Error {
+    Error::ImageDecode { format: "TIFF", source: reason.into() }
+}
+
+/// The data ends too early.
+fn truncated(reason: impl Display) -> Error {
+    Error::ImageTruncated { format: "TIFF", reason: reason.to_string() }
+}
+
+/// The format has this feature, and it is not read.
+fn unsupported(feature: impl Into<String>) -> Error {
+    Error::ImageUnsupported { format: "TIFF", feature: feature.into() }
 }

@@ -142,7 +142,7 @@ mod tests {
             entities,
             "<a>".repeat(1 << 20),
             format!("<d{many}{mentions}/>"),
-            format!("<d{many}>{}</d>", format!("<e{mentions}/>")),
+            format!("<d{many}><e{mentions}/></d>"),
             format!("<d{many}>{}</d>", "<x:Orientation/>".repeat(100_000)),
             format!("<d {}", "a ".repeat(2 << 20)),
         ] {

@@ -18,6 +18,7 @@ mod parity;
 #[cfg(feature = "flex")]
 mod paths;
 mod quantized;
+mod real_files;
 mod threads;
 mod tokenizer;
 mod transcript;

@@ -1,6 +1,7 @@
 //! Which files make up a checkpoint, and their bytes.
 
-use crate::{Error, Result};
+use super::folder;
+use crate::{Error, Result, json};
 use memmap2::Mmap;
 use std::{
     fs::File,
@@ -18,14 +19,41 @@ pub(super) struct Listing {
     pub(super) promised: Vec<String>,
 }
 
+/// The files that an index names, else `model.safetensors`, else the only safetensors file that is there.
 pub(super) fn list(folder: &Path) -> Result<Listing> {
-    let index = folder.join(INDEX);
-    if index.is_file() {
-        return from_index(folder, &index);
+    let names = folder::names(folder)?;
+    if let Some(adapter) = folder::adapter(&names) {
+        return Err(folder::refused(folder, adapter));
     }
-    let single = folder.join(SINGLE);
-    let file = if single.is_file() { single } else { only_safetensors(folder)? };
-    Ok(Listing { files: vec![file], promised: Vec::new() })
+    let found: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
+    let listing = if names.iter().any(|name| name == INDEX) {
+        from_index(folder, &folder.join(INDEX))?
+    } else {
+        let file = match found[..] {
+            [only] => only,
+            _ if found.iter().any(|name| *name == SINGLE) => SINGLE,
+            [] => return Err(none(folder, &names)),
+            _ => {
+                let reason = format!("there is no {INDEX} to say which of {found:?} belong together");
+                return Err(folder::refused(folder, reason));
+            }
+        };
+        Listing { files: vec![folder.join(file)], promised: Vec::new() }
+    };
+    let left: Vec<_> = found.into_iter().filter(|name| !listing.files.contains(&folder.join(name))).collect();
+    if !left.is_empty() {
+        tracing::warn!(folder = %folder.display(), read = ?listing.files, ?left, "safetensors that belong to no index are not read");
+    }
+    Ok(listing)
+}
+
+fn none(folder: &Path, names: &[String]) -> Error {
+    let other = folder::other_weights(names).map(|reason| folder::refused(folder, reason));
+    other.unwrap_or_else(|| {
+        let reason = format!("no {INDEX} and no file *.safetensors");
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
+        Error::Read { path: folder.to_owned(), source }
+    })
 }
 
 /// A file in memory.
@@ -72,19 +100,27 @@ impl AsRef<[u8]> for Map {
 }
 
 fn from_index(folder: &Path, index: &Path) -> Result<Listing> {
-    let json = |source: crate::BoxError| Error::Json { path: index.to_owned(), source };
-    let text = std::fs::read(index).map_err(Error::read(index))?;
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| json(e.into()))?;
-    let map = value["weight_map"].as_object().ok_or_else(|| json("there is no object `weight_map`".into()))?;
+    let invalid = |reason: String| Error::Json { path: index.to_owned(), reason };
+    let value = json::read(index)?;
+    let map = value["weight_map"].as_object().ok_or_else(|| invalid("there is no object `weight_map`".into()))?;
     let (mut files, mut promised) = (Vec::new(), Vec::new());
     for (tensor, file) in map {
         let file = file.as_str().filter(|name| is_plain_name(name));
-        let file = file.ok_or_else(|| json(format!("`weight_map.{tensor}` is not a file name").into()))?;
+        let file = file.ok_or_else(|| invalid(format!("`weight_map.{tensor}` is not a file name")))?;
         files.push(folder.join(file));
         promised.push(tensor.clone());
     }
+    if files.is_empty() {
+        return Err(invalid("its `weight_map` names no file".into()));
+    }
     files.sort_unstable();
     files.dedup();
+    let absent: Vec<_> = files.iter().filter(|file| !file.is_file()).collect();
+    if let [first, ..] = absent[..] {
+        let reason = format!("{} of the {} files that {INDEX} names are not there", absent.len(), files.len());
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
+        return Err(Error::Read { path: first.clone(), source });
+    }
     Ok(Listing { files, promised })
 }
 
@@ -92,23 +128,4 @@ fn from_index(folder: &Path, index: &Path) -> Result<Listing> {
 fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
-}
-
-fn only_safetensors(folder: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).map_err(Error::read(folder))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::read(folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            found.push(path);
-        }
-    }
-    match <[PathBuf; 1]>::try_from(found) {
-        Ok([file]) => Ok(file),
-        Err(found) => {
-            let reason = format!("no {INDEX} and {} files *.safetensors, expected one", found.len());
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
-            Err(Error::Read { path: folder.to_owned(), source })
-        }
-    }
 }

@@ -84,6 +84,9 @@ fn texts_are_told_apart() {
     let wide: Vec<u8> = "\u{feff}<!DOCTYPE html>".encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (bytes, name) in [
         (b"".as_slice(), "empty file (0 bytes)"),
+        (b"BMW sold more cars than ever in 1994, as we hear", "plain text"),
+        (b"P1 is urgent, P2 is not", "plain text"),
+        (b"\x00", "1 byte,"),
         (b"\n\n<!DOCTYPE html><p>No", "HTML"),
         (b"\xEF\xBB\xBF<?xml version=\"1.0\"?>\n<HTML>", "HTML"),
         (&wide, "HTML"),
