@@ -46,11 +46,9 @@ fuzz target seconds="60" *inputs="":
         {{ if inputs == "" { "found/" + target + " corpus/" + target } else { inputs } }} -- \
         -dict=dictionaries/{{ target }}.dict -max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
 
-# The CPU kernels' unit tests under AddressSanitizer, on every instruction set that the CPU has; builds Burn once more.
+# The kernels' unit tests under AddressSanitizer, on every instruction set that the CPU has; Burn is not built again.
 asan:
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --release --target x86_64-unknown-linux-gnu --target-dir target/asan \
-        -p deepseek-ocr-core -p deepseek-ocr-encoder -p deepseek-ocr-decoder --lib \
-        --features deepseek-ocr-core/autodiff,deepseek-ocr-encoder/autodiff,deepseek-ocr-decoder/autodiff
+    RUSTC_WORKSPACE_WRAPPER="$PWD/.ci/asan" cargo test --release --workspace --lib -- ops::
 
 # The same under valgrind, which sees memory that was never written, too. It knows AVX2, but not AVX-512.
 memcheck:
