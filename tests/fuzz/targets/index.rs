@@ -19,6 +19,7 @@ fuzz_target!(|index: &[u8]| {
     });
     write("model.safetensors.index.json", index);
     let Ok(checkpoint) = Checkpoint::open(folder()) else { return };
+    let index = index.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(index);
     let index: serde_json::Value = serde_json::from_slice(index).expect("it was read");
     let promised = index["weight_map"].as_object().expect("it was read");
     for (tensor, file) in promised {
