@@ -1,5 +1,9 @@
 //! Text to pages as a whole.
 
+mod fonts;
+mod growth;
+mod parts;
+
 use crate::{Arrangement, Compression, Font, Margins, Missing, Page, Style, Typeset, Typesetter};
 use deepseek_ocr_core::{Error, Mode};
 use proptest::prelude::*;
@@ -280,8 +284,6 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn any_text_is_set_whole(text in any::<String>(), style in styles()) {
         check_cover(&text, &Page::typeset(&text, &style).expect("a good style"));
