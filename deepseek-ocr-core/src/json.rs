@@ -172,7 +172,7 @@ mod tests {
         assert!(reason(&[0; 9000]).contains("zeros"));
         assert!(reason(b"{\"a\": [1, ").starts_with("it is cut off: "));
         assert!(reason(b"{\"\xC3").starts_with("it is cut off "));
-        assert_eq!(reason(b"{\"caf\xE9\": 1}"), "it is not in UTF-8 from byte 5 on");
+        assert_eq!(reason(b"{\"r\xE9\": 1}"), "it is not in UTF-8 from byte 3 on");
         assert!(reason(b"{'a': 1}").contains("line 1 column 2"));
     }
 

@@ -8,8 +8,11 @@
 //!
 //! Fonts are embedded and no step depends on the machine: the same text and style give the same pixels everywhere.
 
+mod breaks;
+mod characters;
 mod compose;
 mod density;
+mod directions;
 mod font;
 mod frame;
 mod paint;
@@ -19,6 +22,7 @@ mod style;
 #[cfg(test)]
 mod tests;
 mod typesetter;
+mod work;
 
 pub use density::{Compression, Fitted};
 pub use font::Font;

@@ -1,6 +1,7 @@
 //! Which files make a model folder, and their places in the cache.
 
 use super::failure::Failure;
+use deepseek_ocr_core::json;
 use hf_hub::CacheRepo;
 use std::{
     collections::BTreeSet,
@@ -94,8 +95,7 @@ pub(super) fn only_weights<'a>(names: impl Iterator<Item = &'a str>) -> Option<&
 
 /// The files that an index names.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>, Failure> {
-    let text = fs::read(index).map_err(Failure::lasting)?;
-    let index: serde_json::Value = serde_json::from_slice(&text).map_err(Failure::lasting)?;
+    let index = json::read(index).map_err(Failure::lasting)?;
     let map = index["weight_map"].as_object().ok_or_else(|| Failure::lasting("it has no object `weight_map`"))?;
     let mut shards = BTreeSet::new();
     for (tensor, file) in map {

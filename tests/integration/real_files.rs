@@ -2,7 +2,7 @@
 
 use deepseek_ocr_core::Error;
 use deepseek_ocr_preprocess::{Damage, Page, PageWarning, image};
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/real").join(name)

@@ -27,7 +27,6 @@ pub(super) fn released<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Opti
 /// Names among these that may be meant by one that is missing: those that end as it does and have all its parts in order, or of
 /// which it has all. If no name is made as the missing one is, some of them, so that it shows how they are made.
 pub(super) fn instead_of<'a>(missing: &str, names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
-    let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
     let may_be = |name: &&str| contains_parts(name, missing) || contains_parts(missing, name);
     let mut related: Vec<&str> = names.clone().filter(|name| last(name) == last(missing)).filter(may_be).collect();
     if related.is_empty() {
@@ -59,6 +58,10 @@ fn with_prefix_of_anchor(names: &[String]) -> Option<Vec<String>> {
     let rest = bare.filter_map(stripped).find(|rest| !rest.iter().any(|name| name.starts_with(MODEL)))?;
     let named = |name: &str| if name.starts_with(HEAD) { name.to_owned() } else { format!("{MODEL}{name}") };
     Some(rest.into_iter().map(named).collect())
+}
+
+fn last(name: &str) -> Option<&str> {
+    name.rsplit('.').next()
 }
 
 /// The module that a tensor's module is a part of.

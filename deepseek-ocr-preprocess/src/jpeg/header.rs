@@ -93,7 +93,7 @@ impl Tables {
         Some(())
     }
 
-    /// The colour space, decided as libjpeg does (`default_decompress_parms` in jdapimin.c).
+    /// The colour space, decided as libjpeg does (jdapimin.c).
     pub(super) fn space(&self, frame: &Frame) -> Space {
         let ids: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
         match (ids.as_slice(), self.jfif, self.adobe) {

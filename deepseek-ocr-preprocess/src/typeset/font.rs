@@ -1,10 +1,14 @@
 //! Fonts: those that are embedded, those of the user, and what the typesetter asks of one.
 
+use super::{characters::is_invisible, raster};
 use deepseek_ocr_core::{Error, Result};
 use harfrust::GlyphId;
 use std::{
     fmt,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 static SANS: LazyLock<Font> = LazyLock::new(|| embedded(include_bytes!("../../fonts/DejaVuSans.ttf")));
@@ -35,7 +39,15 @@ struct Inner {
     index: u32,
     name: String,
     line: LineMetrics,
+    /// What is known of each glyph: [`SHOWN`], [`BLANK`] or 0.
+    seen: Box<[AtomicU8]>,
 }
+
+/// A glyph that has an outline.
+const SHOWN: u8 = 1;
+
+/// A glyph that has none, or a broken one: a space, or what only a colour table draws.
+const BLANK: u8 = 2;
 
 enum Data {
     Embedded(&'static [u8]),
@@ -92,9 +104,26 @@ impl Font {
         &self.0.name
     }
 
-    /// Whether the font has a glyph for this character.
+    /// Whether the font can draw this character: it has a glyph for it, with an outline unless the character is white space or
+    /// invisible by nature.
+    ///
+    /// Glyphs that a colour font has only as layers (`COLR`), bitmaps or SVG are not drawn.
     pub fn covers(&self, character: char) -> bool {
-        self.0.face.charmap().map_unicode(character).is_some_and(|glyph| glyph != GlyphId::NOTDEF)
+        let glyph = self.0.face.charmap().map_unicode(character).filter(|glyph| *glyph != GlyphId::NOTDEF);
+        glyph.is_some_and(|glyph| is_invisible(character) || self.shows(glyph))
+    }
+
+    /// Whether anything is to be seen of a glyph.
+    pub(crate) fn shows(&self, glyph: GlyphId) -> bool {
+        let Some(seen) = self.0.seen.get(glyph.to_u32() as usize) else { return false };
+        match seen.load(Ordering::Relaxed) {
+            0 => {
+                let shows = raster::shows(&self.0.face, glyph);
+                seen.store(if shows { SHOWN } else { BLANK }, Ordering::Relaxed);
+                shows
+            }
+            known => known == SHOWN,
+        }
     }
 
     /// Every font that is embedded, in the order in which they stand in for one that lacks a character.
@@ -147,7 +176,8 @@ impl Font {
             return Err(invalid("the height of its lines makes no sense"));
         }
         let name = family(&face);
-        Ok(Self(Arc::new(Inner { face, data, index, name, line: LineMetrics { ascent, descent } })))
+        let seen = (0..face.num_glyphs()).map(|_| AtomicU8::new(0)).collect();
+        Ok(Self(Arc::new(Inner { face, data, index, name, line: LineMetrics { ascent, descent }, seen })))
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     raster::Coverage,
     shape::Glyph,
     style::Style,
+    work,
 };
 use crate::Page;
 use harfrust::GlyphId;
@@ -16,6 +17,9 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 /// So many glyphs are kept and then anew: a bound on memory for text in many scripts.
 const KEPT_GLYPHS: usize = 1 << 14;
 
+/// So many pixels of glyphs are kept and then anew: at large sizes glyphs take more memory than pages.
+const KEPT_PIXELS: usize = 1 << 26;
+
 /// Grows to whatever rows are joined to it.
 const NO_ROWS: Range<i64> = Range { start: i64::MAX, end: i64::MIN };
 
@@ -24,11 +28,14 @@ pub(crate) struct Painter {
     fonts: Vec<Font>,
     width: u32,
     height: u32,
+    /// A page without ink.
+    empty: Page,
     paper: [u8; 3],
     /// The colour of a pixel of paper by how much of it is covered.
     shades: Vec<[u8; 3]>,
     ink: [u8; 3],
     kept: HashMap<Key, Arc<Coverage>>,
+    kept_pixels: usize,
 }
 
 /// A glyph and its place between pixels.
@@ -45,24 +52,37 @@ impl Painter {
     pub(crate) fn new(style: &Style, fonts: Vec<Font>) -> Self {
         let Style { width, height, paper, ink, .. } = *style;
         let shades = (0..=u8::MAX).map(|covered| mixed(paper, ink, covered)).collect();
-        Self { fonts, width, height, paper, shades, ink, kept: HashMap::new() }
+        let empty = Page::from(RgbImage::from_pixel(width, height, image::Rgb(paper)));
+        Self { fonts, width, height, empty, paper, shades, ink, kept: HashMap::new(), kept_pixels: 0 }
     }
 
     /// A page with these lines on it.
     pub(crate) fn page(&mut self, lines: &[Line], frame: &Frame) -> Page {
-        let mut pixels = self.blank(0..self.height as usize);
+        let mut page = self.empty.clone();
+        self.draw_on(&mut page, lines, 0, frame);
+        page
+    }
+
+    /// Draws lines over what is on a page; the first `known` glyphs are there.
+    fn draw_on(&mut self, page: &mut Page, lines: &[Line], mut known: usize, frame: &Frame) {
         let rows = 0..i64::from(self.height);
         for line in lines {
-            self.draw(line, frame, &rows, &mut pixels);
+            let glyphs = &line.glyphs[known..];
+            known = 0;
+            // Pages without ink share their pixels.
+            if glyphs.iter().any(|glyph| !self.stamp(glyph, line, frame).coverage.alpha.is_empty()) {
+                self.draw((line, glyphs), frame, &rows, page.rgb_mut());
+            }
         }
-        let image = RgbImage::from_raw(self.width, self.height, pixels);
-        Page::from(image.expect("the buffer has three bytes for each pixel"))
     }
 
     /// Draws the rows of a page anew on which lines were that changed.
     ///
     /// `old` lines were on the page from line `changed` on; `lines` are now.
     pub(crate) fn repaint(&mut self, page: &mut Page, lines: &[Line], frame: &Frame, (changed, old): (usize, &[Line])) {
+        if let Some(known) = extended(old, &lines[changed..]) {
+            return self.draw_on(page, &lines[changed..], known, frame);
+        }
         let mut rows = NO_ROWS;
         for line in old.iter().chain(&lines[changed..]) {
             let own = self.rows(line, frame);
@@ -74,18 +94,10 @@ impl Painter {
         }
         let stride = self.width as usize * 3;
         let pixels: &mut [u8] = page.rgb_mut();
-        let blank = self.blank(rows.start as usize..rows.end as usize);
-        pixels[rows.start as usize * stride..rows.end as usize * stride].copy_from_slice(&blank);
+        let bytes = rows.start as usize * stride..rows.end as usize * stride;
+        pixels[bytes.clone()].copy_from_slice(&self.empty.rgb().as_raw()[bytes]);
         for line in lines {
-            self.draw(line, frame, &rows, pixels);
-        }
-    }
-
-    fn blank(&self, rows: Range<usize>) -> Vec<u8> {
-        let pixels = self.width as usize * rows.len();
-        match self.paper {
-            [red, green, blue] if red == green && green == blue => vec![red; pixels * 3],
-            paper => paper.repeat(pixels),
+            self.draw((line, &line.glyphs), frame, &rows, pixels);
         }
     }
 
@@ -98,22 +110,28 @@ impl Painter {
         })
     }
 
-    fn draw(&mut self, line: &Line, frame: &Frame, rows: &Range<i64>, pixels: &mut [u8]) {
-        for glyph in &line.glyphs {
+    fn draw(&mut self, (line, glyphs): (&Line, &[Glyph]), frame: &Frame, rows: &Range<i64>, pixels: &mut [u8]) {
+        for glyph in glyphs {
             let stamp = self.stamp(glyph, line, frame);
             self.lay(&stamp, rows, pixels);
         }
     }
 
     fn stamp(&mut self, glyph: &Glyph, line: &Line, frame: &Frame) -> Stamp {
+        work::count(1);
         let (left, baseline) = frame.origin(line.slot % frame.slots());
         let (x, sub_x) = snapped(left + i64::from(glyph.x));
         let (y, sub_y) = snapped(baseline + i64::from(glyph.y));
-        if self.kept.len() >= KEPT_GLYPHS {
+        if self.kept.len() >= KEPT_GLYPHS || self.kept_pixels >= KEPT_PIXELS {
             self.kept.clear();
+            self.kept_pixels = 0;
         }
         let font = &self.fonts[usize::from(glyph.font)];
-        let drawn = || Coverage::of(font.face(), GlyphId::new(glyph.id), frame.scale(font), (sub_x, sub_y)).into();
+        let drawn = || {
+            let coverage = Coverage::of(font.face(), GlyphId::new(glyph.id), frame.scale(font), (sub_x, sub_y));
+            self.kept_pixels += coverage.alpha.len();
+            coverage.into()
+        };
         let coverage = self.kept.entry((glyph.font, glyph.id, sub_x, sub_y)).or_insert_with(drawn).clone();
         Stamp { x: i64::from(x + coverage.left), y: i64::from(y + coverage.top), coverage }
     }
@@ -144,6 +162,13 @@ impl Painter {
             }
         }
     }
+}
+
+/// How many glyphs of the first of `lines` are drawn already, if all that `old` lines show is the start of what `lines` show.
+fn extended(old: &[Line], lines: &[Line]) -> Option<usize> {
+    let [old] = old else { return old.is_empty().then_some(0) };
+    let new = lines.first().filter(|line| line.slot == old.slot)?;
+    new.glyphs.starts_with(&old.glyphs).then_some(old.glyphs.len())
 }
 
 /// A colour with `covered` parts of 255 of another over it.

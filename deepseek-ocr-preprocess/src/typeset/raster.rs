@@ -28,6 +28,9 @@ const MAX_CHORDS: i64 = 64;
 /// No glyph reaches farther from its origin, in ems; those of a broken font are cut there.
 const REACH_EMS: i64 = 16;
 
+/// Size of the em, in 1/64 px, at which a glyph that shows anything covers some of a pixel.
+const SEEN_SIZE: i64 = 32 * 64;
+
 /// Positions between pixels at which glyphs are drawn, along each axis.
 pub(crate) const SUBPIXELS: i64 = 4;
 
@@ -61,12 +64,8 @@ impl Coverage {
     /// Empty if it has no outline.
     pub(crate) fn of(font: &Font, glyph: GlyphId, scale: Scale, sub: (i64, i64)) -> Self {
         let offset = (sub.0 * PIXEL * FINE / SUBPIXELS, sub.1 * PIXEL * FINE / SUBPIXELS);
-        let mut path = Path { scale, offset, first: (0, 0), last: (0, 0), edges: Vec::new() };
-        let outline = font.outline_glyphs().get(glyph);
         // What a broken font drew before its error is kept.
-        outline.map(|outline| outline.draw(&DrawOptions::new(), DrawMemory::Scratch, &mut path));
-        path.close();
-        Self::fill(&path.edges)
+        Self::fill(&outline(font, glyph, scale, offset).0)
     }
 
     fn fill(edges: &[Edge]) -> Self {
@@ -88,6 +87,22 @@ impl Coverage {
         }
         Self { left: left as i32, top: top as i32, width, alpha: sums.coverage() }
     }
+}
+
+/// Whether a font draws anything for a glyph, without an error.
+pub(crate) fn shows(font: &Font, glyph: GlyphId) -> bool {
+    let scale = Scale { size: SEEN_SIZE, units_per_em: font.units_per_em().into() };
+    let (edges, whole) = outline(font, glyph, scale, (0, 0));
+    whole && Coverage::fill(&edges).alpha.iter().any(|&alpha| alpha > 0)
+}
+
+/// The edges of a glyph, and whether it was drawn to its end.
+fn outline(font: &Font, glyph: GlyphId, scale: Scale, offset: Point) -> (Vec<Edge>, bool) {
+    let mut path = Path { scale, offset, first: (0, 0), last: (0, 0), edges: Vec::new() };
+    let outline = font.outline_glyphs().get(glyph);
+    let drawn = outline.map(|outline| outline.draw(&DrawOptions::new(), DrawMemory::Scratch, &mut path));
+    path.close();
+    (path.edges, drawn.is_some_and(|drawn| drawn.is_ok()))
 }
 
 type Point = (i64, i64);

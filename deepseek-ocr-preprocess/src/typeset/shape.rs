@@ -4,11 +4,13 @@
 //! to be shaped again when lines change. Each is shaped by itself and kept: a page's words come again and again.
 
 use super::{
+    characters::{is_ignorable, is_invisible, is_no_break},
     compose::is_separator,
     font::Font,
     frame::{Frame, scaled},
+    work,
 };
-use harfrust::{Buffer, Direction, Feature, Script, ShapeOptions, ShapePlan, ShaperFont, Tag};
+use harfrust::{Buffer, Direction, Feature, GlyphId, Script, ShapeOptions, ShapePlan, ShaperFont, Tag};
 use std::{collections::HashMap, ops::Range, sync::Arc};
 use unicode_script::UnicodeScript;
 use unicode_segmentation::UnicodeSegmentation;
@@ -44,9 +46,18 @@ pub(crate) struct Cluster {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ink,
+    /// As ink, but nothing is drawn and takes no room.
+    Nothing,
     /// White space, which hangs over the end of a line.
     Space,
     Tab,
+}
+
+impl Kind {
+    /// Whether it is no white space.
+    pub(crate) fn is_ink(self) -> bool {
+        matches!(self, Self::Ink | Self::Nothing)
+    }
 }
 
 /// A piece of text as glyphs, clusters in the order of the text.
@@ -92,10 +103,12 @@ impl Shaper {
         if let Some(shaped) = self.kept.get(&way).and_then(|kept| kept.get(text)) {
             return shaped.clone();
         }
+        work::count(text.len());
         let mut shaped = Shaped::default();
         for run in self.runs(text, frame) {
             self.shape_run(text, &run, way, &mut shaped, frame);
         }
+        shaped.missing.sort_unstable();
         let shaped = Arc::new(shaped);
         if text.len() <= KEPT_LENGTH {
             let kept = self.kept.entry(way).or_default();
@@ -200,9 +213,13 @@ fn finish(text: &str, run: &Run, font: &Font, shaped: &mut Shaped, first: usize,
         let own = &mut glyphs[cluster.glyphs.clone()];
         if cluster.kind == Kind::Tab {
             cluster.glyphs.end = cluster.glyphs.start;
-        } else if own.iter().any(|glyph| glyph.id == 0) {
-            let lacking = characters.char_indices().filter(|(_, c)| !font.covers(*c) && !is_ignorable(*c));
+        } else {
+            let lacking = lacking(characters, own, font);
             missing.extend(lacking.map(|(at, character)| (cluster.at + at, character)));
+        }
+        let shows = |glyph: &Glyph| font.shows(GlyphId::new(glyph.id));
+        if cluster.kind == Kind::Ink && cluster.advance == 0 && !own.iter().any(shows) {
+            cluster.kind = Kind::Nothing;
         }
         if let (Some(cell), true) = (frame.cell, cluster.advance > 0) {
             let width = cells(cluster.advance, cell) * cell;
@@ -212,7 +229,20 @@ fn finish(text: &str, run: &Run, font: &Font, shaped: &mut Shaped, first: usize,
         }
         end = cluster.at;
     }
-    missing.sort_unstable();
+}
+
+/// Characters of a cluster that its glyphs do not show.
+fn lacking<'a>(characters: &'a str, own: &[Glyph], font: &'a Font) -> impl Iterator<Item = (usize, char)> + use<'a> {
+    let is_box = own.iter().any(|glyph| glyph.id == 0);
+    let mut shown = own.iter().map(|glyph| font.shows(GlyphId::new(glyph.id)));
+    // Glyphs may stand for several characters together: none is asked for unless something is not shown.
+    let (any, all) = (shown.clone().any(|shown| shown), shown.all(|shown| shown));
+    let lacks = move |character: char| match (is_box, any) {
+        (true, _) => !font.covers(character) && !is_ignorable(character),
+        (false, true) => !font.covers(character) && !is_invisible(character),
+        (false, false) => !is_invisible(character),
+    };
+    characters.char_indices().filter(move |&(_, character)| (is_box || !all) && lacks(character))
 }
 
 /// What blocks show for a grapheme that would be no more than white space or a new line elsewhere.
@@ -241,18 +271,4 @@ fn script_of(grapheme: &str) -> Script {
 
 fn joins(run: Script, next: Script) -> bool {
     run == next || run == Script::COMMON || next == Script::COMMON
-}
-
-/// White space at which no line ends.
-fn is_no_break(character: char) -> bool {
-    matches!(character, '\u{a0}' | '\u{2007}' | '\u{202f}')
-}
-
-/// Characters that are invisible by nature (Unicode's `Default_Ignorable_Code_Point`): a font need not have them.
-fn is_ignorable(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }

@@ -1,5 +1,9 @@
 //! Text to pages as a whole.
 
+mod fonts;
+mod growth;
+mod parts;
+
 use crate::{Arrangement, Compression, Font, Margins, Missing, Page, Style, Typeset, Typesetter};
 use deepseek_ocr_core::{Error, Mode};
 use proptest::prelude::*;

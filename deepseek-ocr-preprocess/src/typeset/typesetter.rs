@@ -1,7 +1,7 @@
 //! Text that grows, on pages that follow.
 
 use super::{
-    compose::{Composer, Line, Start, has_direction},
+    compose::{Composer, Line, Tools},
     font::Font,
     frame::Frame,
     paint::Painter,
@@ -27,7 +27,8 @@ pub struct TypesetPage {
 
 /// A character that the pages do not show as it should be.
 ///
-/// No font of the style has it, and a box stands in its place; or it is wider than a column, and its end is cut off.
+/// No font of the style can draw it, and a box or blank space stands in its place; or it is wider than a column, and its end is
+/// cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Missing {
@@ -62,8 +63,8 @@ pub struct Typesetter {
     shaper: Shaper,
     painter: Painter,
     text: String,
-    lines: Vec<Line>,
-    typeset: Typeset,
+    composer: Composer,
+    pages: Vec<TypesetPage>,
 }
 
 impl Typesetter {
@@ -79,20 +80,18 @@ impl Typesetter {
             painter: Painter::new(&style, fonts),
             frame,
             text: String::new(),
-            lines: Vec::new(),
-            typeset: Typeset::default(),
+            composer: Composer::default(),
+            pages: Vec::new(),
         })
     }
 
     /// Adds text and says which pages changed; new ones are among them.
+    ///
+    /// The cost is that of what is added, however much text there is before it.
     pub fn push_str(&mut self, text: &str) -> Range<usize> {
-        let kept = self.unchanged(text);
-        let old = self.lines.split_off(kept);
-        let start = old.first().map_or(self.text.len(), |line| line.range.start);
-        let paragraph = old.first().filter(|line| line.paragraph < kept).map(|line| line.paragraph);
         self.text.push_str(text);
-        self.compose(start, paragraph);
-        let same = old.iter().zip(&self.lines[kept..]).take_while(|(old, new)| looks_like(old, new)).count();
+        let (kept, old) = self.compose();
+        let same = old.iter().zip(&self.composer.lines[kept..]).take_while(|(old, new)| looks_like(old, new)).count();
         self.paint(kept + same, &old[same..])
     }
 
@@ -103,17 +102,17 @@ impl Typesetter {
 
     /// Its pages.
     pub fn pages(&self) -> &[TypesetPage] {
-        self.typeset.pages()
+        &self.pages
     }
 
     /// What could not be drawn; see [`Missing`].
     pub fn missing(&self) -> &[Missing] {
-        self.typeset.missing()
+        &self.composer.missing
     }
 
     /// The pages, taken out.
     pub fn finish(self) -> Typeset {
-        self.typeset
+        Typeset { pages: self.pages, missing: self.composer.missing }
     }
 
     /// How many pages `text` takes in this style; nothing is drawn.
@@ -123,66 +122,51 @@ impl Typesetter {
     pub(crate) fn count_pages(text: &str, style: &Style) -> Result<usize> {
         let mut typesetter = Self::new(style.clone())?;
         typesetter.text.push_str(text);
-        typesetter.compose(0, None);
+        typesetter.compose();
         Ok(typesetter.page_count())
     }
 
-    /// Lines that stand when `added` is set after the text.
-    fn unchanged(&self, added: &str) -> usize {
-        let Some(last) = self.lines.last() else { return 0 };
-        // A line feed that is added would be one with the carriage return.
-        if self.text.ends_with(|end| self.frame.ends_paragraph(end) && end != '\r') {
-            return self.lines.len();
-        }
-        let added = added.find(|end| self.frame.ends_paragraph(end)).map_or(added, |end| &added[..end]);
-        if !self.frame.blocks && has_direction(added) {
-            return last.paragraph;
-        }
-        // What is added can draw the last line's first word back into the line before it, or change the break between them.
-        let before = self.lines.len().saturating_sub(2).max(last.paragraph);
-        let free = |&line: &usize| self.lines[line].start == Start::Free;
-        (last.paragraph..=before).rev().find(free).unwrap_or(last.paragraph)
-    }
-
-    fn compose(&mut self, start: usize, paragraph: Option<usize>) {
-        let Self { frame, shaper, text, lines, typeset, .. } = self;
-        typeset.missing.retain(|missing| missing.at < start);
-        let mut composer = Composer { frame, shaper, lines, missing: &mut typeset.missing };
-        composer.compose(text, start, paragraph);
+    /// Sets what was added; the first line that may have changed, and the lines that were from it on.
+    fn compose(&mut self) -> (usize, Vec<Line>) {
+        let Self { frame, shaper, text, composer, .. } = self;
+        composer.extend(text, Tools { frame, shaper })
     }
 
     fn page_count(&self) -> usize {
-        self.lines.last().map_or(0, |line| line.slot / self.frame.slots() + 1)
+        self.composer.lines.last().map_or(0, |line| line.slot / self.frame.slots() + 1)
     }
 
     /// Brings the pages up to date from line `changed` on, in whose place `old` lines were.
     fn paint(&mut self, changed: usize, old: &[Line]) -> Range<usize> {
         let slots = self.frame.slots();
-        let before = self.typeset.pages.len();
+        let before = self.pages.len();
         let count = self.page_count();
-        self.typeset.pages.truncate(count);
-        let of_page = |line: &Line| line.slot / slots;
-        let first = self.lines[changed..].iter().chain(old).map(of_page).min().unwrap_or(count).min(count);
+        self.pages.truncate(count);
+        let first_new = self.composer.lines.get(changed).into_iter();
+        let first = first_new.chain(old.first()).map(|line| line.slot / slots).min().unwrap_or(count).min(count);
         for index in first..count {
-            let start = self.lines.partition_point(|line| of_page(line) < index);
-            let end = self.lines.partition_point(|line| of_page(line) <= index);
-            let lines = &self.lines[start..end];
-            let gone: Vec<Line> = old.iter().filter(|line| of_page(line) == index).cloned().collect();
-            let changed = changed.clamp(start, end) - start;
-            let page = match self.typeset.pages.get_mut(index) {
+            let of_page = |lines: &[Line]| {
+                let below = |page: usize| lines.partition_point(|line| line.slot < page * slots);
+                below(index)..below(index + 1)
+            };
+            let range = of_page(&self.composer.lines);
+            let lines = &self.composer.lines[range.clone()];
+            let changed = changed.clamp(range.start, range.end) - range.start;
+            match self.pages.get_mut(index) {
                 Some(page) => {
-                    self.painter.repaint(&mut page.page, lines, &self.frame, (changed, &gone));
-                    page
+                    self.painter.repaint(&mut page.page, lines, &self.frame, (changed, &old[of_page(old)]));
+                    page.lines.truncate(changed);
                 }
                 None => {
                     let page = self.painter.page(lines, &self.frame);
-                    self.typeset.pages.push(TypesetPage { page, range: 0..0, lines: Vec::new() });
-                    &mut self.typeset.pages[index]
+                    self.pages.push(TypesetPage { page, range: 0..0, lines: Vec::new() });
                 }
-            };
-            page.lines = lines.iter().map(|line| line.range.start..line.text_end).collect();
-            let from = if index == 0 { 0 } else { lines.first().map_or(0, |line| line.range.start) };
-            page.range = from..lines.last().map_or(from, |line| line.range.end);
+            }
+            let page = &mut self.pages[index];
+            let from = page.lines.len();
+            page.lines.extend(lines[from..].iter().map(|line| line.range.start..line.text_end));
+            let start = if index == 0 { 0 } else { lines.first().map_or(0, |line| line.range.start) };
+            page.range = start..lines.last().map_or(start, |line| line.range.end);
         }
         first.min(before.min(count))..count
     }

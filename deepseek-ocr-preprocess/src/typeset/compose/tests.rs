@@ -13,11 +13,10 @@ fn style(columns: u32) -> Style {
 fn compose(text: &str, style: &Style) -> Vec<Line> {
     let frame = Frame::new(style).expect("a good style");
     let mut shaper = Shaper::new(style.fonts.clone(), &frame);
-    let (mut lines, mut missing) = (Vec::new(), Vec::new());
-    let mut composer = Composer { frame: &frame, shaper: &mut shaper, lines: &mut lines, missing: &mut missing };
-    composer.compose(text, 0, None);
-    assert_eq!(missing, []);
-    lines
+    let mut composer = Composer::default();
+    composer.extend(text, Tools { frame: &frame, shaper: &mut shaper });
+    assert_eq!(composer.missing, []);
+    composer.lines
 }
 
 fn wrapped(text: &str, columns: u32) -> Vec<&str> {
