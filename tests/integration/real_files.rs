@@ -20,15 +20,14 @@ fn right_page(name: &str) -> Page {
     page
 }
 
-/// The largest difference that libtiff's own decoding of a JPEG may have: its pixels come from another version of libjpeg.
-const JPEG_IN_TIFF: u8 = 1;
-
 fn assert_pixels(name: &str, page: &Page) {
     let expected = expected(name);
     assert_eq!((page.width(), page.height()), expected.dimensions(), "{name}");
-    let farthest = page.rgb().as_raw().iter().zip(expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
-    let bound = if name.contains("ycbcr") { JPEG_IN_TIFF } else { 0 };
-    assert!(farthest <= Some(bound), "{name}: {farthest:?}");
+    let total: u64 = page.rgb().as_raw().iter().zip(expected.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    let mean = total as f64 / expected.as_raw().len() as f64;
+    // Beside these two lies the picture that was coded, with its colours at full resolution, not what libjpeg decodes.
+    let coded = ["04-height-in-dnl.jpg", "09-ycbcr-2x2.tif"].contains(&name);
+    assert!(mean <= if coded { 1.1 } else { 0.0 }, "{name}: {mean}");
 }
 
 #[track_caller]
