@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     assert!(count >= 1);
     assert!(reader.clone().with_page(count).from_bytes(bytes).is_err(), "a page behind the last of {count}");
-    for number in BTreeSet::from([0, 1.min(count - 1), count - 1]) {
+    for number in BTreeSet::from([0, 1usize.min(count - 1), count - 1]) {
         check(bytes, &reader.clone().with_page(number), count);
     }
 });
