@@ -32,7 +32,7 @@ pub(crate) fn name(bytes: &[u8]) -> Option<&'static str> {
     }
     let text = bytes.trim_ascii_start();
     let begins = |page: &&[u8]| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page));
-    if PAGES.iter().any(|page| begins(page)) {
+    if PAGES.iter().any(begins) {
         return Some(PAGE);
     }
     BEGINNINGS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, what)| *what)

@@ -223,7 +223,8 @@ fn most_packed(length: usize) -> usize {
 /// A value that was multiplied by its alpha, without that.
 fn separated(value: u16, alpha: u16) -> u16 {
     let (value, alpha, max) = (u32::from(value), u32::from(alpha), u32::from(u16::MAX));
-    if alpha == 0 { value as u16 } else { ((value * max + alpha / 2) / alpha).min(max) as u16 }
+    // Where nothing is to be seen, nothing is known of the colour either.
+    (value * max + alpha / 2).checked_div(alpha).map_or(value, |value| value.min(max)) as u16
 }
 
 /// Subsampled YCbCr, blocks of luma samples with their two differences, to three samples for each pixel.

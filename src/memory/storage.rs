@@ -85,8 +85,8 @@ impl OpticalMemory {
     fn read(&mut self, bytes: &[u8]) -> Result<(), String> {
         let (file, json) = parts(bytes, KEY, VERSION)?;
         self.budget = number(&json["budget"], "budget")?;
-        self.clock = number(&json["clock"], "clock")? as u64;
-        self.next = number(&json["next"], "next")? as u64;
+        self.clock = count(&json["clock"], "clock")?;
+        self.next = count(&json["next"], "next")?;
         self.decay = decay(&json)?;
         for json in list(&json, "rounds")? {
             let kept = round(json, &file)?;
@@ -112,15 +112,15 @@ fn decay(json: &Value) -> Result<Decay, String> {
     let mut decay =
         Decay::new(mode(&json["sharpest"])?).gone_after(json["gone_after"].as_u64().ok_or("gone_after is missing")?);
     for step in list(json, "steps")? {
-        decay = decay.then(number(&step[0], "the age of a step")? as u64, mode(&step[1])?);
+        decay = decay.then(number(&step[0], "the age of a step")?, mode(&step[1])?);
     }
     Ok(decay)
 }
 
 fn round(json: &Value, file: &SafeTensors<'_>) -> Result<Kept, String> {
-    let id = RoundId(number(&json["id"], "id")? as u64);
-    let side = |at: usize| number(&json["size"][at], "size").map(|side| side as u32);
-    let size = (side(0)?, side(1)?);
+    let id = RoundId(number(&json["id"], "id")?);
+    let side = |at: usize| number(&json["size"][at], "size");
+    let size: (u32, u32) = (side(0)?, side(1)?);
     let mut pages = Vec::new();
     for (index, page) in list(json, "pages")?.iter().enumerate() {
         let name = name(id, index);
@@ -133,14 +133,25 @@ fn round(json: &Value, file: &SafeTensors<'_>) -> Result<Kept, String> {
         let field = |at: usize| number(&page[at], "a page's place in its text");
         pages.push(KeptPage { png, range: field(0)?..field(1)?, text_tokens: field(2)? });
     }
+    if pages.is_empty() {
+        return Err(format!("round {id} has no pages"));
+    }
     let held = Held {
-        born: number(&json["born"], "born")? as u64,
+        born: number(&json["born"], "born")?,
         mode: mode(&json["mode"])?,
         pinned: json["pinned"].as_bool().ok_or("pinned is missing")?,
         pages: pages.len(),
         size,
     };
     Ok(Kept { id, held, pages: pages.into(), encoded: None })
+}
+
+/// A number that can be counted on from.
+fn count(json: &Value, what: &str) -> Result<u64, String> {
+    /// Up to here JSON's numbers are exact everywhere (RFC 8259, section 6), and no program lives to see the end.
+    const MOST: u64 = 1 << 53;
+    let count = number(json, what)?;
+    if count < MOST { Ok(count) } else { Err(format!("{what} is {count}, expected less than {MOST}")) }
 }
 
 fn mode(json: &Value) -> Result<Mode, String> {

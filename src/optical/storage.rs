@@ -202,9 +202,9 @@ fn read(bytes: &[u8], device: &Device) -> Result<OpticalText, String> {
     })
 }
 
-pub(crate) fn number(json: &Value, what: &str) -> Result<usize, String> {
-    let number = json.as_u64().and_then(|number| usize::try_from(number).ok());
-    number.ok_or_else(|| format!("{what} is {json}, expected a number"))
+pub(crate) fn number<T: TryFrom<u64>>(json: &Value, what: &str) -> Result<T, String> {
+    let number = json.as_u64().and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| format!("{what} is {json}, expected a number of {} bits at most", 8 * size_of::<T>()))
 }
 
 fn missing(json: &Value) -> Option<Missing> {

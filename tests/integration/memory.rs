@@ -161,3 +161,40 @@ fn a_saved_memory_comes_back() {
         assert!(matches!(read(), Err(Error::Safetensors { .. })), "{length}");
     }
 }
+
+/// The bytes of a saved memory of one round, with a part of its JSON replaced by another of any length.
+fn changed(path: &std::path::Path, from: &str, to: &str) -> Vec<u8> {
+    let mut memory = memory(crate::first::style(), 300);
+    memory.remember("The key is under the mat.").unwrap();
+    memory.save(path).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let text = std::str::from_utf8(&bytes[8..header]).unwrap();
+    // JSON within JSON.
+    let (from, to) = (from.replace('"', "\\\""), to.replace('"', "\\\""));
+    assert_eq!(text.matches(&from).count(), 1, "{from} in {text}");
+    let mut text = text.trim_end().replace(&from, &to);
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+    [(text.len() as u64).to_le_bytes().as_slice(), text.as_bytes(), &bytes[header..]].concat()
+}
+
+#[test]
+fn numbers_of_a_saved_memory_that_cannot_be_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.safetensors");
+    let style = crate::first::style();
+    let size = |width: u64| format!("\"size\":[{width},{}]", style.height);
+    let width = u64::from(style.width);
+    for (from, to, reason) in [
+        ("\"clock\":1", "\"clock\":18446744073709551615", "clock is 18446744073709551615"),
+        ("\"next\":1", "\"next\":9007199254740992", "next is 9007199254740992"),
+        (&size(width), &size(width + (1 << 32)), "size is 4294967"),
+    ] {
+        std::fs::write(&path, changed(&path, from, to)).unwrap();
+        let error = OpticalMemory::open(&path, crate::first::model(), style.clone()).err().unwrap();
+        assert!(matches!(&error, Error::Safetensors { reason: found, .. } if found.contains(reason)), "{error}");
+    }
+    // The largest that can be counted on from.
+    std::fs::write(&path, changed(&path, "\"clock\":1", "\"clock\":9007199254740991")).unwrap();
+    assert!(OpticalMemory::open(&path, crate::first::model(), style).is_ok());
+}

@@ -200,7 +200,7 @@ mod tests {
             [NoRepeat::Sequence { ngram: 20 }, NoRepeat::Sequence { ngram: 2 }, window(90), window(100_000)]
         {
             // Vision tokens, which are all the same; a text with one common word; and a period.
-            for text in [|_| 7u32, |at: u32| if at % 2 == 0 { 5 } else { at % 50 }, |at: u32| at % 64] {
+            for text in [|_| 7u32, |at: u32| if at.is_multiple_of(2) { 5 } else { at % 50 }, |at: u32| at % 64] {
                 let work = |count: u32| {
                     let prompt: Vec<u32> = (0..count).map(text).collect();
                     crate::work::of(|| {

@@ -31,7 +31,7 @@ fn row<'a>(component: &'a Component, across: usize, down: usize, y: usize, buffe
     let smooth = component.width >= MIN_WIDTH;
     // The nearer row counts three times, the one above or below once.
     let other = || {
-        let above = y % 2 == 0;
+        let above = y.is_multiple_of(2);
         component.row(if above { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(component.height - 1) })
     };
     buffer.clear();
