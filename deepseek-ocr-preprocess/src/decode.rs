@@ -1,7 +1,7 @@
 //! Encoded bytes to a page: format, limits, pixels, orientation, warnings.
 
 use crate::{
-    Damage, Page, PageOptions, PageWarning, color,
+    Damage, Page, PageOptions, PageWarning, bmp, color,
     ending::{Ending, ending},
     frames::{frame, frames},
     gif,
@@ -79,7 +79,7 @@ fn stored(
             None => read(bytes)?,
         },
         ImageFormat::Gif => read(&gif::enlarged(bytes))?,
-        ImageFormat::Bmp => match read(bytes)? {
+        ImageFormat::Bmp => match read(&bmp::located(bytes))? {
             // An alpha that is zero everywhere was declared, but not written: viewers show the colours.
             DynamicImage::ImageRgba8(image) if image.pixels().all(|pixel| pixel.0[3] == 0) => {
                 DynamicImage::from(image).into_rgb8().into()

@@ -46,6 +46,10 @@ pub(crate) struct Picture {
 pub(crate) enum Damage {
     /// Coded units (groups of blocks) of a scan.
     Units { present: u64, expected: u64 },
+    /// Codes that do not exist, or coefficients outside of their block: what follows them may be wrong or displaced.
+    Codes,
+    /// Bytes of a scan that are left over: somewhere before them the data fell out of step.
+    Surplus(usize),
     /// Components without any scan.
     Components,
     /// A progressive picture that stops short of its full precision.
@@ -234,6 +238,10 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Units { present, expected } => write!(f, "{present} of {expected} coded units can be read"),
+            Self::Codes => f.write_str("the coded data breaks its code, what follows may be wrong or displaced"),
+            Self::Surplus(bytes) => {
+                write!(f, "{bytes} bytes of a scan are left over, its pixels may be wrong or displaced")
+            }
             Self::Components => f.write_str("whole colour components are missing"),
             Self::Refinements => f.write_str("scans of a progressive picture are missing"),
             Self::Segment(reason) => f.write_str(reason),

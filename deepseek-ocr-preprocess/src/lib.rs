@@ -24,6 +24,7 @@
 //! assert_eq!((views.grid().columns, views.grid().rows), (2, 3));
 //! ```
 
+mod bmp;
 mod color;
 mod decode;
 mod ending;

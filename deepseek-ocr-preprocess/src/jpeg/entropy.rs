@@ -63,11 +63,13 @@ pub(super) struct Bits<'a> {
     /// The highest `left` bits are still to be read; the others are zero.
     buffer: u64,
     left: u32,
+    /// Whether some of what was read breaks the code.
+    pub(super) broken: bool,
 }
 
 impl<'a> Bits<'a> {
     pub(super) fn new(data: &'a [u8]) -> Self {
-        Self { data, at: 0, buffer: 0, left: 0 }
+        Self { data, at: 0, buffer: 0, left: 0, broken: false }
     }
 
     /// Tops up the buffer; less comes at a marker and at the end.
@@ -86,13 +88,18 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The value of the next code.
+    /// The value of the next code. Where there is no such code, the bits are passed over and the value is 0, as in libjpeg: mostly
+    /// the data falls into step again.
     #[inline]
     pub(super) fn symbol(&mut self, code: &Code) -> Option<u8> {
-        if self.left < MAX_BITS {
+        if self.left <= MAX_BITS {
             self.fill();
         }
-        let (length, value) = code.find((self.buffer >> (u64::BITS - MAX_BITS)) as u32)?;
+        let Some((length, value)) = code.find((self.buffer >> (u64::BITS - MAX_BITS)) as u32) else {
+            self.drop(MAX_BITS + 1)?;
+            self.broken = true;
+            return Some(0);
+        };
         self.drop(length)?;
         Some(value)
     }
@@ -131,6 +138,16 @@ impl<'a> Bits<'a> {
         let number = marker.checked_sub(0xD0).filter(|&number| number < 8)?;
         (self.at, self.buffer, self.left) = (next, 0, 0);
         Some(number)
+    }
+
+    /// How many bytes lie between what was read and the next marker, less the zeros and ones that pad it.
+    pub(super) fn surplus(&self) -> usize {
+        let mut rest = Bits { ..*self };
+        let bytes = std::iter::from_fn(|| {
+            rest.take(rest.left % 8)?;
+            rest.take(8)
+        });
+        bytes.zip(1..).filter(|(byte, _)| !matches!(byte, 0 | 0xFF)).last().map_or(0, |(_, count)| count)
     }
 
     /// How many bytes were taken from the data; a scan that ended well has no marker before that.

@@ -7,6 +7,9 @@ use super::{
     idct,
 };
 
+/// The most bytes behind the coded units that mean nothing: some cameras write a few too many. After damage a whole coded unit is left.
+const MOST_SURPLUS: usize = 8;
+
 /// How a scan ended.
 pub(super) struct End {
     /// Bytes of entropy-coded data, up to the next marker but for padding.
@@ -20,13 +23,16 @@ pub(super) fn read(frame: &mut Frame, tables: &Tables, header: &[u8], data: &[u8
     let (units_across, units_down) = scan.units(frame);
     let expected = units_across * units_down;
     let mut bits = Bits::new(data);
-    let (mut present, mut unit) = (0, 0);
+    let (mut present, mut unit, mut surplus) = (0, 0, 0);
     while unit < expected {
         let interval = if tables.restart_interval == 0 { expected } else { tables.restart_interval };
         let end = (unit + interval).min(expected);
         scan.reset();
         while unit < end && scan.unit(frame, &mut bits, unit % units_across, unit / units_across).is_some() {
             (unit, present) = (unit + 1, present + 1);
+        }
+        if unit == end {
+            surplus = surplus.max(bits.surplus());
         }
         if end == expected && unit == end {
             break;
@@ -37,7 +43,12 @@ pub(super) fn read(frame: &mut Frame, tables: &Tables, header: &[u8], data: &[u8
         }
     }
     let (present, expected) = (present as u64, expected as u64);
-    let damage = (present < expected).then_some(Damage::Units { present, expected });
+    let damage = match () {
+        () if present < expected => Some(Damage::Units { present, expected }),
+        () if bits.broken => Some(Damage::Codes),
+        () if surplus > MOST_SURPLUS => Some(Damage::Surplus(surplus)),
+        () => None,
+    };
     Ok(End { length: bits.position(), damage })
 }
 
@@ -120,7 +131,7 @@ impl Scan {
             if lacks {
                 return Err("a scan lacks its table of codes");
             }
-            frame.components[component].begin(tables, band, low)?;
+            frame.components[component].begin(tables, band, high, low)?;
             members.push(Member { component, dc, ac, prediction: 0 });
         }
         if members.is_empty() {
@@ -194,12 +205,14 @@ impl Scan {
 
 impl Component {
     /// Notes what a scan will bring, and keeps the steps of quantisation that stand at the first.
-    fn begin(&mut self, tables: &Tables, (first, last): (usize, usize), low: u8) -> Result<(), &'static str> {
+    fn begin(&mut self, tables: &Tables, (first, last): (usize, usize), high: u8, low: u8) -> Result<(), &'static str> {
         if self.steps.is_none() {
             let steps = tables.steps.get(usize::from(self.table)).copied().flatten();
             self.steps = Some(steps.ok_or("a component lacks its table of quantisation")?);
         }
-        self.bits_to_come[first..=last].fill(Some(low));
+        // A bit that does not follow on those before it, because their scan is missing, completes nothing.
+        let follow = |bits: &&mut Option<u8>| high == 0 || **bits == Some(high);
+        self.bits_to_come[first..=last].iter_mut().filter(follow).for_each(|bits| *bits = Some(low));
         Ok(())
     }
 
@@ -229,7 +242,7 @@ fn whole(block: &mut [i16; BLOCK], bits: &mut Bits<'_>, dc: &Code, ac: &Code, pr
             (_, 0) => break,
             _ => {
                 k += run;
-                *block.get_mut(usize::from(*ZIGZAG.get(k)?))? = bits.signed(size)? as i16;
+                block[place(bits, k, BLOCK - 1)] = bits.signed(size)? as i16;
                 k += 1;
             }
         }
@@ -261,7 +274,7 @@ fn ac_first(
             }
             _ => {
                 k += run;
-                block[usize::from(*ZIGZAG.get(k)?)] = (bits.signed(size)? << low) as i16;
+                block[place(bits, k, last)] = (bits.signed(size)? << low) as i16;
                 k += 1;
             }
         }
@@ -327,6 +340,12 @@ fn refine(
         }
     }
     Some(last + 1)
+}
+
+/// Where coefficient `k` of a band up to `last` belongs. One behind the block spoils the last, as in libjpeg.
+fn place(bits: &mut Bits<'_>, k: usize, last: usize) -> usize {
+    bits.broken |= k > last;
+    ZIGZAG.get(k).map_or(BLOCK - 1, |&at| at.into())
 }
 
 /// A run of 16 zeros, where the size is 0; other runs of size 0 end a block, or some.
