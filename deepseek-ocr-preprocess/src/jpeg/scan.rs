@@ -306,8 +306,8 @@ fn ac_bit(
             _ => -bit,
         };
         k = refine(block, bits, (k, last), bit, run)?;
-        if let (true, Some(&at)) = (value != 0, ZIGZAG.get(k)) {
-            block[usize::from(at)] = value;
+        if value != 0 {
+            block[place(bits, k, last)] = value;
         }
         k += 1;
     }

@@ -235,7 +235,7 @@ fn long_scan() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_spoiled_byte_is_never_silent_about_a_displaced_rest_and_loses_little() {
+fn a_spoiled_byte_loses_little_of_what_follows() {
     let (jpeg, expected) = long_scan();
     let start = find(&jpeg, START_OF_SCAN) + 14;
     let (mut kept, mut tries) = (0, 0);
