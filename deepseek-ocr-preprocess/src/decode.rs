@@ -101,7 +101,7 @@ fn jpeg(bytes: &[u8], options: &PageOptions, warnings: &mut Vec<PageWarning>) ->
     } else if picture.end_missing {
         warnings.push(PageWarning::EndMissing { format: "JPEG" });
     }
-    Ok(RgbImage::from_raw(width, height, picture.rgb(picture.space())).expect("three samples a pixel"))
+    Ok(RgbImage::from_raw(width, height, picture.rgb()).expect("three samples a pixel"))
 }
 
 /// What the decoder of `image` reads.

@@ -10,8 +10,7 @@ mod idct;
 mod scan;
 mod upsample;
 
-pub(crate) use color::Space;
-
+use color::Space;
 use deepseek_ocr_core::{Error, Result};
 use header::{Frame, Tables};
 use std::fmt;
@@ -160,14 +159,9 @@ impl<'a> Jpeg<'a> {
 }
 
 impl Picture {
-    /// The color space that the markers state.
-    pub(crate) fn space(&self) -> Space {
-        self.space
-    }
-
-    /// Red, green and blue of each pixel, of components in `space`.
-    pub(crate) fn rgb(&self, space: Space) -> Vec<u8> {
-        upsample::interleave(&self.frame, 3, |rows, out| space.convert(rows, out))
+    /// Red, green and blue of each pixel.
+    pub(crate) fn rgb(&self) -> Vec<u8> {
+        upsample::interleave(&self.frame, 3, |rows, out| self.space.convert(rows, out))
     }
 
     /// The components of each pixel as they are coded.

@@ -2,7 +2,7 @@
 
 /// What the components of a picture mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Space {
+pub(super) enum Space {
     Grey,
     Rgb,
     YCbCr,

@@ -25,7 +25,7 @@ fn decoded(bytes: &[u8]) -> Picture {
 }
 
 fn pixels(picture: &Picture) -> Vec<u8> {
-    picture.rgb(picture.space())
+    picture.rgb()
 }
 
 fn is_whole(picture: &Picture) -> bool {
